@@ -1,0 +1,13 @@
+//! Bytes and nothing else: what haclusterd's nodes say to each other, to the kernel's neighbours and to
+//! their operators. No clock, no randomness, no socket.
+#![forbid(unsafe_code)]
+
+pub mod arp;
+pub mod cluster;
+pub mod codec;
+pub mod control;
+pub mod ndp;
+pub mod token;
+pub mod units;
+
+pub use units::{AddrId, ClusterId, Incarnation, MacAddr, NodeId, Priority, Role, Term, VipId};
