@@ -1,1 +1,215 @@
+//! What nodes say to each other about ownership. Each [`Message`] is one QUIC datagram.
+//!
+//! ```text
+//! candidate                    voter
+//!    | Advert{seq, bids, ..}  ---> |   every advert interval, and at once when something changed
+//!    | <--- Answer{seq, verdicts}|   what the voter grants, counted by the candidate from its own send time
+//!    | <--- Freed{vips}          |   pushed once, when a lease ended or was released
+//! ```
+//! A `Advert` says the whole of what its sender wants, so a lost one is repaired by the next: to stop naming a
+//! VIP is to release it.
 
+use crate::units::{AddrId, ClusterId, Incarnation, NodeId, Priority, Term, VipId};
+use serde::{Deserialize, Serialize};
+
+/// A VIP's own packet room: 32 bids and their verdicts fit in one datagram of 1162 bytes.
+pub const MAX_VIPS: usize = 32;
+/// All addresses of all VIPs of one node, for the same reason.
+pub const MAX_ADDRESSES: usize = 96;
+/// Voter sets larger than this cost more than they give.
+pub const MAX_VOTERS: usize = 7;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    Advert(Advert),
+    Answer(Answer),
+    Freed(Freed),
+    /// The newest voter set that the sender has, because the other's advert named an older one.
+    Voters(SignedVoters),
+}
+
+/// "I am alive, this is how I stand, and these are the leases I ask for."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advert {
+    pub incarnation: Incarnation,
+    /// One counter for everything an incarnation sends, to whomever.
+    pub seq: u64,
+    /// The voter set that the sender acts by; also its acknowledgement of that set.
+    pub voters: VotersStamp,
+    /// The session that this voter gave to the sender; 0 asks for one. Meaningless to a node that is no voter.
+    pub session: u64,
+    pub bids: Vec<Bid>,
+}
+
+/// How the sender stands towards one VIP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bid {
+    pub vip: VipId,
+    /// Effective priority. `None`: not a candidate now.
+    pub priority: Option<Priority>,
+    /// Asks to get or to keep the lease. A lease that an advert does not want is released.
+    pub want: bool,
+    /// The term under which the sender holds the VIP now.
+    pub holds: Option<Term>,
+    /// The highest term that the sender knows of.
+    pub term: Term,
+    /// The VIP's addresses, until the lease is granted: no two VIPs that share one are ever granted together.
+    pub addresses: Vec<AddrId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Of the advert that this answers.
+    pub seq: u64,
+    /// The voter's incarnation: a voter that restarted has forgotten what it granted.
+    pub incarnation: Incarnation,
+    pub voters: VotersStamp,
+    /// The sender's session at this voter. Differs from the advert's: the advert was not heeded, ask again by this one.
+    pub session: u64,
+    pub refusal: Option<Refusal>,
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Why a voter heeded nothing in an advert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The voter has just started and may have granted leases that it no longer remembers.
+    Booting {
+        left_ms: u32,
+    },
+    /// Another run of the same node still has a session: a restart waits for its end, a clone is refused.
+    DuplicateId {
+        left_ms: u32,
+    },
+    /// The voter acts by another voter set.
+    OtherVoters,
+    NotAVoter,
+    /// The voter leads the two nodes' way to a larger set, and the other old voter has not confirmed it.
+    Unsettled,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub vip: VipId,
+    pub term: Term,
+    pub grant: Grant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Grant {
+    Granted,
+    /// Nobody holds it at this voter.
+    Free,
+    Held {
+        by: NodeId,
+        left_ms: u32,
+    },
+    /// Another VIP that shares an address with this one is held.
+    Overlaps {
+        by: NodeId,
+    },
+}
+
+/// A lease ended at the sender. A hint to ask now, never a grant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freed {
+    pub vips: Vec<(VipId, Term)>,
+}
+
+/// Names a voter set: version and the first 64 bits of its digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
+pub struct VotersStamp {
+    pub version: u64,
+    pub digest: u64,
+}
+
+/// Who votes. Neighbouring versions differ by one voter, so that their majorities meet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoterSet {
+    pub cluster: ClusterId,
+    pub version: u64,
+    /// The voters of the version before, for the step out of the two-voter mode.
+    pub previous: Vec<NodeId>,
+    pub voters: Vec<NodeId>,
+}
+
+/// A voter set as the CA key signed it. The edge verifies it; the engine only ever sees verified sets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedVoters {
+    pub set: VoterSet,
+    pub signature: Vec<u8>,
+}
+
+impl VoterSet {
+    /// What the CA key signs, and what the stamp is made of.
+    #[must_use]
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        let mut bytes = b"haclusterd voter set v1\0".to_vec();
+        bytes.extend(self.cluster.0);
+        bytes.extend(self.version.to_be_bytes());
+        for list in [&self.previous, &self.voters] {
+            bytes.push(u8::try_from(list.len()).unwrap_or(u8::MAX));
+            list.iter().for_each(|node| bytes.extend(node.0));
+        }
+        bytes
+    }
+
+    #[must_use]
+    pub fn stamp(&self) -> VotersStamp {
+        let digest = ring::digest::digest(&ring::digest::SHA256, &self.signed_bytes());
+        let mut head = [0; 8];
+        head.copy_from_slice(&digest.as_ref()[..8]);
+        VotersStamp { version: self.version, digest: u64::from_be_bytes(head) }
+    }
+
+    /// How many voters make a majority.
+    #[must_use]
+    pub fn quorum(&self) -> usize {
+        self.voters.len() / 2 + 1
+    }
+
+    #[must_use]
+    pub fn contains(&self, node: NodeId) -> bool {
+        self.voters.contains(&node)
+    }
+
+    /// A set that no node may act by: empty, too large, or with a voter twice.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let mut seen = self.voters.clone();
+        seen.sort_unstable();
+        seen.dedup();
+        (1..=MAX_VOTERS).contains(&seen.len()) && seen.len() == self.voters.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(voters: u8) -> VoterSet {
+        let voters = (0..voters).map(|n| NodeId([n; 16])).collect();
+        VoterSet { cluster: ClusterId([9; 16]), version: 1, previous: Vec::new(), voters }
+    }
+
+    #[test]
+    fn a_majority_is_more_than_half() {
+        for (voters, quorum) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (7, 4)] {
+            assert_eq!(set(voters).quorum(), quorum);
+        }
+    }
+
+    #[test]
+    fn the_stamp_names_the_content() {
+        assert_ne!(set(2).stamp(), set(3).stamp());
+        assert_eq!(set(3).stamp(), set(3).stamp());
+    }
+
+    #[test]
+    fn a_voter_counts_once() {
+        let mut twice = set(2);
+        twice.voters[1] = twice.voters[0];
+        assert!(!twice.is_sound() && !set(0).is_sound() && !set(8).is_sound());
+        assert!(set(3).is_sound());
+    }
+}

@@ -1,0 +1,215 @@
+//! The voter's half of the quorum leases: sessions and grants, in memory only.
+//!
+//! The rules carry the names under which docs/protocol.md proves them: V0 silence after a start, V1 only fresh
+//! messages of the live session, V2 a heeded advert renews, V3 grant what is free, V4 expiry drops all grants of a
+//! session, V5 what an advert does not want is released.
+
+use super::time::{Instant, Timers};
+use haclusterd_proto::cluster::{Answer, Advert, Bid, Grant, Refusal, Verdict, VotersStamp};
+use haclusterd_proto::{AddrId, Incarnation, NodeId, Term, VipId};
+use std::collections::BTreeMap;
+
+/// VIPs that a voter remembers terms of: 32 for each of 64 members, and an end to what a hostile one can add.
+const MAX_KNOWN_VIPS: usize = 2048;
+
+#[derive(Clone, Debug)]
+pub struct Voter {
+    incarnation: Incarnation,
+    timers: Timers,
+    silent_until: Instant,
+    sessions: BTreeMap<NodeId, Session>,
+    next_session: u64,
+    vips: BTreeMap<VipId, Seat>,
+}
+
+#[derive(Clone, Debug)]
+struct Session {
+    id: u64,
+    incarnation: Incarnation,
+    last_seq: u64,
+    expires: Instant,
+}
+
+/// What a voter knows of one VIP.
+#[derive(Clone, Debug, Default)]
+struct Seat {
+    term: Term,
+    holder: Option<NodeId>,
+    addresses: Vec<AddrId>,
+}
+
+/// What the voter must know of the world beyond its own memory.
+#[derive(Debug)]
+pub struct Rules<'a> {
+    pub stamp: VotersStamp,
+    pub is_voter: bool,
+    /// May this node be granted this VIP at all? See [`super::ballot`].
+    pub may_grant: &'a dyn Fn(NodeId, VipId) -> bool,
+}
+
+/// Leases that ended, to be told to everybody.
+pub type Freed = Vec<(VipId, Term)>;
+
+impl Voter {
+    #[must_use]
+    pub fn new(incarnation: Incarnation, timers: Timers, now: Instant) -> Voter {
+        Voter {
+            incarnation,
+            timers,
+            silent_until: now + timers.silence(), // V0
+            sessions: BTreeMap::new(),
+            next_session: 1,
+            vips: BTreeMap::new(),
+        }
+    }
+
+    /// When the next session ends, or the silence.
+    #[must_use]
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let silence = (now < self.silent_until).then_some(self.silent_until);
+        self.sessions.values().map(|s| s.expires).chain(silence).min()
+    }
+
+    #[must_use]
+    pub fn silent_until(&self) -> Instant {
+        self.silent_until
+    }
+
+    /// V4.
+    pub fn expire(&mut self, now: Instant) -> Freed {
+        let ended: Vec<NodeId> =
+            self.sessions.iter().filter(|(_, s)| s.expires <= now).map(|(node, _)| *node).collect();
+        let mut freed = Freed::new();
+        for node in ended {
+            self.sessions.remove(&node);
+            freed.extend(self.release(node, |_| false));
+        }
+        freed
+    }
+
+    /// `None`: the advert is older than one already heeded, and is not worth an answer.
+    pub fn advert(
+        &mut self,
+        from: NodeId,
+        advert: &Advert,
+        rules: &Rules<'_>,
+        now: Instant,
+    ) -> (Option<Answer>, Freed) {
+        let session = match self.admit(from, advert, rules, now) {
+            Ok(Some(session)) => session,
+            Ok(None) => return (None, Freed::new()),
+            Err((session, refusal)) => return (Some(self.answer(advert, rules, session, refusal)), Freed::new()),
+        };
+        let freed = self.release(from, |vip| advert.bids.iter().any(|bid| bid.vip == vip && bid.want));
+        let verdicts = advert.bids.iter().map(|bid| self.judge(from, bid, rules, now)).collect();
+        let answer = Answer { verdicts, ..self.answer(advert, rules, session, None) };
+        (Some(answer), freed)
+    }
+
+    #[must_use]
+    pub fn has_granted(&self, node: NodeId, vip: VipId) -> bool {
+        self.vips.get(&vip).is_some_and(|seat| seat.holder == Some(node))
+    }
+
+    /// V1 and V2: the live session that this advert renews, or why it is not heeded.
+    fn admit(
+        &mut self,
+        from: NodeId,
+        advert: &Advert,
+        rules: &Rules<'_>,
+        now: Instant,
+    ) -> Result<Option<u64>, (u64, Option<Refusal>)> {
+        let refuse = |refusal| Err((0, Some(refusal)));
+        if !rules.is_voter {
+            return refuse(Refusal::NotAVoter);
+        }
+        if advert.voters != rules.stamp {
+            return refuse(Refusal::OtherVoters);
+        }
+        if now < self.silent_until {
+            return refuse(Refusal::Booting { left_ms: left_ms(self.silent_until, now) });
+        }
+        let expires = now + self.timers.lease;
+        let Some(session) = self.sessions.get_mut(&from) else {
+            let id = self.next_session;
+            self.next_session += 1;
+            let (incarnation, last_seq) = (advert.incarnation, advert.seq);
+            self.sessions.insert(from, Session { id, incarnation, last_seq, expires });
+            return Err((id, None));
+        };
+        if session.incarnation != advert.incarnation {
+            return refuse(Refusal::DuplicateId { left_ms: left_ms(session.expires, now) });
+        }
+        if advert.seq <= session.last_seq {
+            return Ok(None);
+        }
+        if advert.session != session.id {
+            return Err((session.id, None));
+        }
+        session.last_seq = advert.seq;
+        session.expires = expires;
+        Ok(Some(session.id))
+    }
+
+    /// V5, and the end of V4: frees what `node` holds and does not keep.
+    fn release(&mut self, node: NodeId, keeps: impl Fn(VipId) -> bool) -> Freed {
+        let mut freed = Freed::new();
+        for (vip, seat) in self.vips.iter_mut().filter(|(vip, s)| s.holder == Some(node) && !keeps(**vip)) {
+            seat.holder = None;
+            freed.push((*vip, seat.term));
+        }
+        freed
+    }
+
+    /// V3.
+    fn judge(&mut self, from: NodeId, bid: &Bid, rules: &Rules<'_>, now: Instant) -> Verdict {
+        let verdict = |term, grant| Verdict { vip: bid.vip, term, grant };
+        let overlap = self.overlap(bid);
+        if !self.vips.contains_key(&bid.vip) && self.vips.len() >= MAX_KNOWN_VIPS {
+            return verdict(Term::default(), Grant::Free);
+        }
+        let seat = self.vips.entry(bid.vip).or_default();
+        match seat.holder {
+            Some(holder) if holder == from => {
+                seat.term = seat.term.max(bid.term);
+                verdict(seat.term, Grant::Granted)
+            }
+            Some(by) => {
+                let left = self.sessions.get(&by).map_or(0, |s| left_ms(s.expires, now));
+                verdict(seat.term, Grant::Held { by, left_ms: left })
+            }
+            None if !bid.want || !(rules.may_grant)(from, bid.vip) => verdict(seat.term, Grant::Free),
+            None if overlap.is_some() => verdict(seat.term, Grant::Overlaps { by: overlap.unwrap_or(from) }),
+            None => {
+                // An owner that a restarted voter has forgotten keeps its term; a new owner gets a greater one.
+                let resumes = bid.holds.is_some_and(|held| held >= seat.term);
+                seat.term = if resumes { seat.term.max(bid.term) } else { seat.term.max(bid.term).next() };
+                seat.holder = Some(from);
+                seat.addresses.clone_from(&bid.addresses);
+                verdict(seat.term, Grant::Granted)
+            }
+        }
+    }
+
+    /// Who holds another VIP that shares an address with this one.
+    fn overlap(&self, bid: &Bid) -> Option<NodeId> {
+        let shares = |seat: &Seat| seat.addresses.iter().any(|a| bid.addresses.contains(a));
+        let mut others = self.vips.iter().filter(|(vip, _)| **vip != bid.vip);
+        others.find(|(_, seat)| seat.holder.is_some() && shares(seat)).and_then(|(_, seat)| seat.holder)
+    }
+
+    fn answer(&self, advert: &Advert, rules: &Rules<'_>, session: u64, refusal: Option<Refusal>) -> Answer {
+        Answer {
+            seq: advert.seq,
+            incarnation: self.incarnation,
+            voters: rules.stamp,
+            session,
+            refusal,
+            verdicts: Vec::new(),
+        }
+    }
+}
+
+fn left_ms(until: Instant, now: Instant) -> u32 {
+    u32::try_from(until.since(now).as_millis()).unwrap_or(u32::MAX)
+}
