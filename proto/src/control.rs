@@ -1,1 +1,178 @@
+//! The local socket: one request a connection, one answer, each a line of JSON.
+//!
+//! [`Snapshot`] is also what `members -o json` and `status -o json` print, so its field names are public:
+//! fields are added, never renamed. Durations carry their unit in the name.
 
+use crate::units::Role;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// Raised when a field changes its meaning or goes.
+pub const SCHEMA: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Request {
+    Snapshot,
+    /// Hand every VIP over, leave the cluster for good, and exit.
+    Leave,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Response {
+    Snapshot(Box<Snapshot>),
+    /// Done, and what was done.
+    Done(String),
+    /// Refused: cause and remedy.
+    Error(String),
+}
+
+/// What one node knows, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub schema: u32,
+    pub version: String,
+    /// The name of the node that answers.
+    pub node: String,
+    pub cluster: Cluster,
+    /// Sorted by name.
+    pub members: Vec<Member>,
+    /// In the order of the configuration.
+    pub vips: Vec<Vip>,
+    /// Things that an operator should mend, cause and remedy.
+    pub warnings: Vec<String>,
+    /// The newest first.
+    pub events: Vec<Event>,
+    /// Since the daemon started, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    pub id: String,
+    pub mode: Mode,
+    /// What the mode promises, in a sentence.
+    pub protection: String,
+    /// Names.
+    pub voters: Vec<String>,
+    pub voters_version: u64,
+    /// How many voters this node is in touch with, itself included, and how many make a majority.
+    pub voters_in_contact: usize,
+    pub quorum: usize,
+    pub members_alive: usize,
+}
+
+/// What keeps a VIP from having two owners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// This node has not heard yet who votes.
+    Joining,
+    /// One voter: nobody can take over from it.
+    Single,
+    /// Two voters: best effort, guarded by ARP.
+    TwoNode,
+    /// Three or more voters: a majority's lease.
+    Quorum,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub name: String,
+    pub id: String,
+    /// The node that answers.
+    pub me: bool,
+    pub address: SocketAddr,
+    pub state: MemberState,
+    pub role: Role,
+    pub voter: bool,
+    pub issuer: bool,
+    pub health: Health,
+    /// Why `health` is not ok.
+    pub reason: String,
+    pub base_priority: u8,
+    /// None: no candidate now.
+    pub priority: Option<u8>,
+    /// Names of the VIPs that it holds.
+    pub vips: Vec<String>,
+    /// Since its last advert.
+    pub seen_ms: Option<u64>,
+    pub rtt_us: Option<u64>,
+    /// Until its certificate ends, in seconds; negative once it has.
+    pub certificate_s: i64,
+    pub version: String,
+    pub incarnation: String,
+    /// Its VIPs and timers differ from ours.
+    pub config_differs: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberState {
+    Alive,
+    /// Adverts are overdue.
+    Suspect,
+    Failed,
+    /// Said goodbye for good.
+    Left,
+    /// Known by gossip, never heard from directly.
+    Joining,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    Ok,
+    /// A weighted check is down: the priority is lowered.
+    Warn,
+    Failed,
+    /// No result yet.
+    Unknown,
+    /// No check is configured.
+    Unchecked,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vip {
+    pub name: String,
+    pub id: String,
+    /// With prefix length.
+    pub addresses: Vec<String>,
+    pub interface: String,
+    /// Name of the owner, as far as this node knows.
+    pub owner: Option<String>,
+    /// The owner is the node that answers.
+    pub mine: bool,
+    pub state: VipState,
+    /// Counts the owners.
+    pub term: u64,
+    /// Since the owner took it.
+    pub since_ms: Option<u64>,
+    /// What is left of the owner's lease; known on the owner only.
+    pub lease_ms: Option<u64>,
+    /// Who would own it if the owner went.
+    pub next: Option<String>,
+    /// Why the owner owns it, or why nobody does.
+    pub why: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VipState {
+    /// Owned, and on the owner's interface.
+    Active,
+    /// On its way to a new owner.
+    Moving,
+    /// Nobody owns it.
+    Unowned,
+    /// A host that is no member answers for it, or two members hold it.
+    Conflict,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub age_ms: u64,
+    pub text: String,
+}
