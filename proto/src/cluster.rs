@@ -12,10 +12,10 @@
 use crate::units::{AddrId, ClusterId, Incarnation, NodeId, Priority, Term, VipId};
 use serde::{Deserialize, Serialize};
 
-/// A VIP's own packet room: 32 bids and their verdicts fit in one datagram of 1162 bytes.
-pub const MAX_VIPS: usize = 32;
+/// So many bids and their verdicts fit in one datagram of 1162 bytes.
+pub const MAX_VIPS: usize = 24;
 /// All addresses of all VIPs of one node, for the same reason.
-pub const MAX_ADDRESSES: usize = 96;
+pub const MAX_ADDRESSES: usize = 64;
 /// Voter sets larger than this cost more than they give.
 pub const MAX_VOTERS: usize = 7;
 
@@ -74,17 +74,14 @@ pub struct Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// The voter has just started and may have granted leases that it no longer remembers.
-    Booting {
-        left_ms: u32,
-    },
+    Booting { left_ms: u32 },
     /// Another run of the same node still has a session: a restart waits for its end, a clone is refused.
-    DuplicateId {
-        left_ms: u32,
-    },
+    DuplicateId { left_ms: u32 },
     /// The voter acts by another voter set.
     OtherVoters,
+    /// The voter is none by its own set, or is leaving.
     NotAVoter,
-    /// The voter leads the two nodes' way to a larger set, and the other old voter has not confirmed it.
+    /// The set is a [`Step::Prepare`]: nobody grants anything in it.
     Unsettled,
 }
 
@@ -123,14 +120,23 @@ pub struct VotersStamp {
     pub digest: u64,
 }
 
-/// Who votes. Neighbouring versions differ by one voter, so that their majorities meet.
+/// Who votes. Neighbouring versions differ by one voter at most, so that their majorities meet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VoterSet {
     pub cluster: ClusterId,
     pub version: u64,
-    /// The voters of the version before, for the step out of the two-voter mode.
-    pub previous: Vec<NodeId>,
+    pub step: Step,
     pub voters: Vec<NodeId>,
+}
+
+/// The two-voter mode knows no majority, so the way out of it takes two versions with the same voters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    Plain,
+    /// Nobody takes a VIP any more, and who holds one lets go within a lease. Nobody grants.
+    Prepare,
+    /// Both of the two have confirmed `Prepare`. For one lease, voters grant only to who holds.
+    Commit,
 }
 
 /// A voter set as the CA key signed it. The edge verifies it; the engine only ever sees verified sets.
@@ -147,10 +153,8 @@ impl VoterSet {
         let mut bytes = b"haclusterd voter set v1\0".to_vec();
         bytes.extend(self.cluster.0);
         bytes.extend(self.version.to_be_bytes());
-        for list in [&self.previous, &self.voters] {
-            bytes.push(u8::try_from(list.len()).unwrap_or(u8::MAX));
-            list.iter().for_each(|node| bytes.extend(node.0));
-        }
+        bytes.push(self.step as u8);
+        self.voters.iter().for_each(|node| bytes.extend(node.0));
         bytes
     }
 
@@ -189,7 +193,7 @@ mod tests {
 
     fn set(voters: u8) -> VoterSet {
         let voters = (0..voters).map(|n| NodeId([n; 16])).collect();
-        VoterSet { cluster: ClusterId([9; 16]), version: 1, previous: Vec::new(), voters }
+        VoterSet { cluster: ClusterId([9; 16]), version: 1, step: Step::Plain, voters }
     }
 
     #[test]

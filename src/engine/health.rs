@@ -5,6 +5,7 @@
 //! a positive weight is added while the check is up, a negative one while it is down.
 
 use haclusterd_proto::Priority;
+use haclusterd_proto::control::Health as Verdict;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckConfig {
@@ -35,19 +36,6 @@ struct Check {
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     checks: Vec<Check>,
-}
-
-/// What the checks say in all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// No check is configured.
-    Unchecked,
-    /// A check that counts has not answered yet.
-    Unknown,
-    Ok,
-    /// A weighted check is down: the priority is lowered.
-    Warn,
-    Failed,
 }
 
 impl Health {
@@ -90,6 +78,7 @@ impl Health {
         u8::try_from(sum.clamp(1, 254)).ok().map(Priority)
     }
 
+    /// What the checks say in all.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let fatal = |c: &&Check| c.config.weight == 0;

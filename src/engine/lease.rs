@@ -47,12 +47,17 @@ struct Seen {
 }
 
 impl Lease {
-    /// Starts to count by another voter set.
-    pub fn adopt(&mut self, set: &VoterSet, now: Instant) {
-        let vips: Vec<VipId> =
-            self.voters.values().flat_map(|v| v.vips.keys().copied()).chain(self.inherited.keys().copied()).collect();
+    /// Starts to count by another voter set. `held`: what is held by other rules now, and until when it may be
+    /// kept without this set's grants.
+    pub fn adopt(&mut self, set: &VoterSet, held: &[(VipId, Instant)], now: Instant) {
+        let vips: Vec<VipId> = self
+            .voters
+            .values()
+            .flat_map(|v| v.vips.keys().copied())
+            .chain(self.inherited.keys().copied())
+            .collect();
         let gates: Vec<_> = vips.into_iter().filter_map(|vip| Some((vip, self.gate(vip, now)?))).collect();
-        self.inherited = gates.into_iter().collect();
+        self.inherited = gates.into_iter().chain(held.iter().copied()).collect();
         self.voters.retain(|node, _| set.contains(*node));
         for node in &set.voters {
             self.voters.entry(*node).or_default();
@@ -61,14 +66,14 @@ impl Lease {
         self.stamp = set.stamp();
     }
 
-    /// A new sequence number, for an advert that wants what `wants` says. H1.
-    pub fn send(&mut self, wants: impl Fn(VipId) -> bool, vips: &[VipId], now: Instant) -> u64 {
+    /// A new sequence number, for an advert that wants the VIPs marked so. H1.
+    pub fn send(&mut self, wants: &[(VipId, bool)], now: Instant) -> u64 {
         self.seq += 1;
         if self.sent.len() == MAX_SENT {
             self.sent.pop_front();
         }
         self.sent.push_back((self.seq, now));
-        for vip in vips.iter().filter(|vip| !wants(**vip)) {
+        for (vip, _) in wants.iter().filter(|(_, wanted)| !wanted) {
             self.omitted.insert(*vip, self.seq);
             self.inherited.remove(vip);
         }

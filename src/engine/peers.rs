@@ -2,18 +2,32 @@
 
 use super::time::{Instant, Timers};
 use haclusterd_proto::cluster::{Advert, Bid, VotersStamp};
-use haclusterd_proto::{Incarnation, NodeId, Role, VipId};
+use haclusterd_proto::member::MemberRecord;
+use haclusterd_proto::{Incarnation, NodeId, Term, VipId};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Every peer gets every advert; past this a full mesh costs more than it gives.
 pub const MAX_PEERS: usize = 64;
 
-#[derive(Clone, Debug)]
+/// How long a member that is gone is still shown before it is forgotten.
+pub const KEEP_LEFT: Duration = Duration::from_secs(3600);
+pub const KEEP_FAILED: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Clone, Debug, Default)]
 pub struct Peer {
-    pub role: Role,
-    /// Has said that it leaves for good: still heard, no voter to be.
-    pub leaving: bool,
+    /// What it last published, as gossip brought it.
+    record: Option<MemberRecord>,
+    /// When a record first said that the member leaves for good.
+    left_at: Option<Instant>,
     heard: Option<Heard>,
+    since: Instant,
+    /// The run before the one heard now.
+    former: Option<Incarnation>,
+    /// When two runs were last heard in turns.
+    cloned_at: Option<Instant>,
+    /// As last reported by [`Peers::transitions`].
+    was_alive: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -34,41 +48,40 @@ pub struct Peers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
     Fresh,
-    /// The first of a new run of that node.
-    Restarted,
-    /// Older than one already seen, or from a node that is no member: dropped.
+    /// The first in a while, or the first of a new run of that node.
+    Returned,
+    /// Older than one already seen, or one node too many: dropped.
     Stale,
-    /// A second run of the same node while the first is still heard: two hosts use one key.
+    /// Of a run that another had replaced: two hosts use one key.
     Duplicate,
 }
 
 impl Peers {
     /// False: the table is full.
-    pub fn admit(&mut self, node: NodeId, role: Role, leaving: bool) -> bool {
-        if let Some(peer) = self.peers.get_mut(&node) {
-            (peer.role, peer.leaving) = (role, leaving);
-            return true;
-        }
-        let room = self.peers.len() < MAX_PEERS;
-        if room {
-            self.peers.insert(node, Peer { role, leaving, heard: None });
-        }
-        room
-    }
-
-    pub fn forget(&mut self, node: NodeId) {
-        self.peers.remove(&node);
+    pub fn record(&mut self, record: MemberRecord, now: Instant) -> bool {
+        let Some(peer) = self.entry(record.node, now) else { return false };
+        peer.left_at = record.leaving.then(|| peer.left_at.unwrap_or(now));
+        peer.record = Some(record);
+        true
     }
 
     pub fn advert(&mut self, from: NodeId, advert: &Advert, timers: &Timers, now: Instant) -> Receipt {
-        let Some(peer) = self.peers.get_mut(&from) else { return Receipt::Stale };
-        let receipt = match &peer.heard {
-            Some(old) if old.incarnation == advert.incarnation && old.seq >= advert.seq => return Receipt::Stale,
-            Some(old) if old.incarnation == advert.incarnation => Receipt::Fresh,
-            Some(old) if now.since(old.at) < timers.suspect_after() => Receipt::Duplicate,
-            Some(_) => Receipt::Restarted,
-            None => Receipt::Fresh,
-        };
+        let Some(peer) = self.entry(from, now) else { return Receipt::Stale };
+        let mut receipt = if peer.alive(timers, now) { Receipt::Fresh } else { Receipt::Returned };
+        if let Some(old) = &peer.heard {
+            let same = old.incarnation == advert.incarnation;
+            if same && old.seq >= advert.seq {
+                return Receipt::Stale;
+            }
+            if !same {
+                if peer.former == Some(advert.incarnation) {
+                    peer.cloned_at = Some(now);
+                    return Receipt::Duplicate;
+                }
+                peer.former = Some(old.incarnation);
+                receipt = Receipt::Returned;
+            }
+        }
         peer.heard = Some(Heard {
             at: now,
             incarnation: advert.incarnation,
@@ -77,6 +90,41 @@ impl Peers {
             bids: advert.bids.clone(),
         });
         receipt
+    }
+
+    /// Drops who has been gone for long, unless `keep` says that it still matters; returns who was dropped.
+    pub fn forget(&mut self, keep: impl Fn(NodeId) -> bool, now: Instant) -> Vec<NodeId> {
+        let gone = |peer: &Peer| {
+            let silent = now.since(peer.heard_at().unwrap_or(peer.since));
+            silent >= KEEP_FAILED || peer.left_at.is_some_and(|at| now.since(at) >= KEEP_LEFT)
+        };
+        let old: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(node, peer)| !keep(**node) && gone(peer))
+            .map(|(node, _)| *node)
+            .collect();
+        old.iter().for_each(|node| drop(self.peers.remove(node)));
+        old
+    }
+
+    /// Who has come to life or fallen silent since the last call.
+    pub fn transitions(&mut self, timers: &Timers, now: Instant) -> Vec<(NodeId, bool)> {
+        let mut changes = Vec::new();
+        for (node, peer) in &mut self.peers {
+            let alive = peer.alive(timers, now) && !peer.left();
+            if std::mem::replace(&mut peer.was_alive, alive) != alive && !peer.left() {
+                changes.push((*node, alive));
+            }
+        }
+        changes
+    }
+
+    fn entry(&mut self, node: NodeId, now: Instant) -> Option<&mut Peer> {
+        if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&node) {
+            return None;
+        }
+        Some(self.peers.entry(node).or_insert_with(|| Peer { since: now, ..Peer::default() }))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
@@ -117,7 +165,79 @@ impl Peer {
     }
 
     #[must_use]
-    pub fn bids(&self) -> &[Bid] {
-        self.heard.as_ref().map_or(&[], |h| &h.bids)
+    pub fn record(&self) -> Option<&MemberRecord> {
+        self.record.as_ref()
+    }
+
+    #[must_use]
+    pub fn left(&self) -> bool {
+        self.left_at.is_some()
+    }
+
+    /// Its key is in use on two hosts: what it says is worth nothing until one of them is gone.
+    #[must_use]
+    pub fn cloned(&self, now: Instant) -> bool {
+        self.cloned_at.is_some_and(|at| now.since(at) < Duration::from_secs(10))
+    }
+
+    /// The term under which it says that it holds the VIP, if it is alive.
+    #[must_use]
+    pub fn holds(&self, vip: VipId, timers: &Timers, now: Instant) -> Option<Term> {
+        self.bid(vip).filter(|_| self.alive(timers, now))?.holds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMERS: Timers = Timers { advert: Duration::from_millis(50), lease: Duration::from_millis(500) };
+    const NODE: NodeId = NodeId([7; 16]);
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_micros(ms * 1000)
+    }
+
+    fn advert(incarnation: u128, seq: u64) -> Advert {
+        let incarnation = Incarnation(incarnation);
+        Advert { incarnation, seq, voters: VotersStamp::default(), session: 0, bids: Vec::new() }
+    }
+
+    #[test]
+    fn a_replayed_advert_is_worth_nothing() {
+        let mut peers = Peers::default();
+        assert_eq!(peers.advert(NODE, &advert(1, 5), &TIMERS, at(0)), Receipt::Returned);
+        assert_eq!(peers.advert(NODE, &advert(1, 5), &TIMERS, at(1)), Receipt::Stale);
+        assert_eq!(peers.advert(NODE, &advert(1, 6), &TIMERS, at(2)), Receipt::Fresh);
+    }
+
+    #[test]
+    fn two_runs_in_turns_are_a_clone_and_a_restart_is_not() {
+        let mut peers = Peers::default();
+        peers.advert(NODE, &advert(1, 5), &TIMERS, at(0));
+        assert_eq!(peers.advert(NODE, &advert(2, 1), &TIMERS, at(10)), Receipt::Returned);
+        assert_eq!(peers.advert(NODE, &advert(2, 2), &TIMERS, at(20)), Receipt::Fresh);
+        assert_eq!(peers.advert(NODE, &advert(1, 6), &TIMERS, at(30)), Receipt::Duplicate);
+        assert!(peers.get(NODE).unwrap().cloned(at(40)));
+    }
+
+    #[test]
+    fn silence_is_death_and_a_word_is_life() {
+        let mut peers = Peers::default();
+        peers.advert(NODE, &advert(1, 1), &TIMERS, at(0));
+        assert!(peers.get(NODE).unwrap().alive(&TIMERS, at(299)));
+        assert!(!peers.get(NODE).unwrap().alive(&TIMERS, at(300)));
+        assert_eq!(peers.advert(NODE, &advert(1, 2), &TIMERS, at(400)), Receipt::Returned);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_the_dead_are_forgotten() {
+        let mut peers = Peers::default();
+        for node in 0..=MAX_PEERS {
+            peers.advert(NodeId([u8::try_from(node).unwrap(); 16]), &advert(1, 1), &TIMERS, at(0));
+        }
+        assert_eq!(peers.iter().count(), MAX_PEERS);
+        peers.forget(|_| false, at(0) + KEEP_FAILED);
+        assert_eq!(peers.iter().count(), 0);
     }
 }

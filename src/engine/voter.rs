@@ -5,7 +5,7 @@
 //! session, V5 what an advert does not want is released.
 
 use super::time::{Instant, Timers};
-use haclusterd_proto::cluster::{Answer, Advert, Bid, Grant, Refusal, Verdict, VotersStamp};
+use haclusterd_proto::cluster::{Advert, Answer, Bid, Grant, Refusal, Step, Verdict, VotersStamp};
 use haclusterd_proto::{AddrId, Incarnation, NodeId, Term, VipId};
 use std::collections::BTreeMap;
 
@@ -17,6 +17,8 @@ pub struct Voter {
     incarnation: Incarnation,
     timers: Timers,
     silent_until: Instant,
+    /// The end of the lease that follows a [`Step::Commit`].
+    holders_only_until: Instant,
     sessions: BTreeMap<NodeId, Session>,
     next_session: u64,
     vips: BTreeMap<VipId, Seat>,
@@ -40,11 +42,10 @@ struct Seat {
 
 /// What the voter must know of the world beyond its own memory.
 #[derive(Debug)]
-pub struct Rules<'a> {
+pub struct Rules {
     pub stamp: VotersStamp,
     pub is_voter: bool,
-    /// May this node be granted this VIP at all? See [`super::ballot`].
-    pub may_grant: &'a dyn Fn(NodeId, VipId) -> bool,
+    pub step: Step,
 }
 
 /// Leases that ended, to be told to everybody.
@@ -57,16 +58,22 @@ impl Voter {
             incarnation,
             timers,
             silent_until: now + timers.silence(), // V0
+            holders_only_until: now,
             sessions: BTreeMap::new(),
             next_session: 1,
             vips: BTreeMap::new(),
         }
     }
 
+    /// The way out of the two-node mode is complete: who held a VIP there may still, for one lease.
+    pub fn commit(&mut self, now: Instant) {
+        self.holders_only_until = now + self.timers.silence();
+    }
+
     /// When the next session ends, or the silence.
     #[must_use]
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let silence = (now < self.silent_until).then_some(self.silent_until);
+        let silence = [self.silent_until, self.holders_only_until].into_iter().filter(|end| now < *end).min();
         self.sessions.values().map(|s| s.expires).chain(silence).min()
     }
 
@@ -92,16 +99,18 @@ impl Voter {
         &mut self,
         from: NodeId,
         advert: &Advert,
-        rules: &Rules<'_>,
+        rules: &Rules,
         now: Instant,
     ) -> (Option<Answer>, Freed) {
         let session = match self.admit(from, advert, rules, now) {
             Ok(Some(session)) => session,
             Ok(None) => return (None, Freed::new()),
-            Err((session, refusal)) => return (Some(self.answer(advert, rules, session, refusal)), Freed::new()),
+            Err((session, refusal)) => {
+                return (Some(self.answer(advert, rules, session, refusal)), Freed::new());
+            }
         };
         let freed = self.release(from, |vip| advert.bids.iter().any(|bid| bid.vip == vip && bid.want));
-        let verdicts = advert.bids.iter().map(|bid| self.judge(from, bid, rules, now)).collect();
+        let verdicts = advert.bids.iter().map(|bid| self.judge(from, bid, now)).collect();
         let answer = Answer { verdicts, ..self.answer(advert, rules, session, None) };
         (Some(answer), freed)
     }
@@ -116,7 +125,7 @@ impl Voter {
         &mut self,
         from: NodeId,
         advert: &Advert,
-        rules: &Rules<'_>,
+        rules: &Rules,
         now: Instant,
     ) -> Result<Option<u64>, (u64, Option<Refusal>)> {
         let refuse = |refusal| Err((0, Some(refusal)));
@@ -125,6 +134,9 @@ impl Voter {
         }
         if advert.voters != rules.stamp {
             return refuse(Refusal::OtherVoters);
+        }
+        if rules.step == Step::Prepare {
+            return refuse(Refusal::Unsettled);
         }
         if now < self.silent_until {
             return refuse(Refusal::Booting { left_ms: left_ms(self.silent_until, now) });
@@ -162,9 +174,10 @@ impl Voter {
     }
 
     /// V3.
-    fn judge(&mut self, from: NodeId, bid: &Bid, rules: &Rules<'_>, now: Instant) -> Verdict {
+    fn judge(&mut self, from: NodeId, bid: &Bid, now: Instant) -> Verdict {
         let verdict = |term, grant| Verdict { vip: bid.vip, term, grant };
         let overlap = self.overlap(bid);
+        let may_grant = now >= self.holders_only_until || bid.holds.is_some();
         if !self.vips.contains_key(&bid.vip) && self.vips.len() >= MAX_KNOWN_VIPS {
             return verdict(Term::default(), Grant::Free);
         }
@@ -178,7 +191,7 @@ impl Voter {
                 let left = self.sessions.get(&by).map_or(0, |s| left_ms(s.expires, now));
                 verdict(seat.term, Grant::Held { by, left_ms: left })
             }
-            None if !bid.want || !(rules.may_grant)(from, bid.vip) => verdict(seat.term, Grant::Free),
+            None if !bid.want || !may_grant => verdict(seat.term, Grant::Free),
             None if overlap.is_some() => verdict(seat.term, Grant::Overlaps { by: overlap.unwrap_or(from) }),
             None => {
                 // An owner that a restarted voter has forgotten keeps its term; a new owner gets a greater one.
@@ -198,7 +211,7 @@ impl Voter {
         others.find(|(_, seat)| seat.holder.is_some() && shares(seat)).and_then(|(_, seat)| seat.holder)
     }
 
-    fn answer(&self, advert: &Advert, rules: &Rules<'_>, session: u64, refusal: Option<Refusal>) -> Answer {
+    fn answer(&self, advert: &Advert, rules: &Rules, session: u64, refusal: Option<Refusal>) -> Answer {
         Answer {
             seq: advert.seq,
             incarnation: self.incarnation,

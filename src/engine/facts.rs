@@ -1,0 +1,231 @@
+//! What is true of one VIP now, by the rules of the mode that protects it: the bridge between the elections
+//! (leases, two-node guard) and the seat that acts on them.
+
+use super::claims::Need;
+use super::peers::Peer;
+use super::rank::{self, Standing};
+use super::seat::Facts;
+use super::time::Instant;
+use super::{Engine, VipState};
+use haclusterd_proto::cluster::Step;
+use haclusterd_proto::control::Mode;
+use haclusterd_proto::{NodeId, Priority, Role, Term, VipId};
+use std::time::Duration;
+
+/// A node that stands behind others waits this much longer for each of them.
+const STAGGER: Duration = Duration::from_millis(25);
+/// In the two-node mode, where no vote settles a race, the lower-ranked waits longer.
+const PAIR_STAGGER: Duration = Duration::from_secs(1);
+/// In the two-node mode the holder keeps the address this long without its daemon.
+pub const SELF_LEASE: Duration = Duration::from_secs(3);
+/// How long a node that has just started waits for its peer before it judges it silent.
+const BOOT_WAIT: Duration = Duration::from_secs(3);
+/// The gateway must have answered within this time.
+const GATEWAY_FRESH: Duration = Duration::from_millis(300);
+
+impl Engine {
+    /// Why this node can neither take nor keep the VIP, whatever its health.
+    pub(super) fn barred(&self, vip: &VipState) -> Option<String> {
+        if self.config.record.role == Role::Witness {
+            return Some("a witness holds no address".into());
+        }
+        if self.drain.is_some() {
+            return Some("this node is leaving".into());
+        }
+        if let Err(reason) = &vip.interface {
+            return Some(reason.clone());
+        }
+        if self.voters.mode() == Mode::TwoNode && !self.voters.is_voter(self.me()) {
+            return Some("only the two voters own addresses in the two-node mode".into());
+        }
+        None
+    }
+
+    /// Who is no member and answers for the VIP that this node does not hold.
+    fn conflict(&self, vip: &VipState, now: Instant) -> Option<String> {
+        let mac = vip.claims.stranger(now).filter(|_| vip.seat.holds().is_none())?;
+        Some(format!(
+            "{mac}, which is no member's, answers for {}: find that host and take the address off it",
+            vip.config.name
+        ))
+    }
+
+    /// The priority that this node shows for the VIP; `None`: no candidate.
+    pub(super) fn standing(&self, vip: &VipState, now: Instant) -> Option<Priority> {
+        let in_contact = self.voters.mode() != Mode::Quorum || self.lease.in_contact(now);
+        let out = self.barred(vip).or_else(|| self.conflict(vip, now)).or_else(|| vip.broken(now));
+        self.health.effective(self.config.base()).filter(|_| out.is_none() && in_contact)
+    }
+
+    /// Everybody else who could own the VIP now.
+    fn rivals(&self, vip: VipId, now: Instant) -> Vec<Standing> {
+        let eligible = |(node, peer): (NodeId, &Peer)| {
+            let fit = peer.alive(&self.config.timers, now) && !peer.left();
+            let bid = peer.bid(vip).filter(|_| fit)?;
+            Some(Standing { node, priority: bid.priority, incumbent: bid.holds.is_some() })
+        };
+        self.peers.iter().filter_map(eligible).filter(|s| s.priority.is_some()).collect()
+    }
+
+    pub(super) fn ranking(&self, vip: &VipState, now: Instant) -> Vec<NodeId> {
+        let incumbent = vip.seat.holds().is_some();
+        let mine = Standing { node: self.me(), priority: self.standing(vip, now), incumbent };
+        let mut all = self.rivals(vip.id(), now);
+        all.push(mine);
+        rank::order(vip.id(), vip.config.preempt, all)
+    }
+
+    /// How many candidates stand before this node; `None`: it is no candidate itself.
+    fn rank(&self, vip: &VipState, now: Instant) -> Option<u32> {
+        let at = self.ranking(vip, now).iter().position(|node| *node == self.me())?;
+        u32::try_from(at).ok()
+    }
+
+    pub(super) fn facts(&self, vip: &VipState, now: Instant) -> Facts {
+        let patience = self.lease.patience();
+        let (granted, until) = self.lease_of(vip, now);
+        let rank = self.rank(vip, now).unwrap_or(0);
+        let attempt = u64::from(vip.seat.failures());
+        let jitter = Duration::from_millis(rank::jitter_ms(vip.id(), self.me(), attempt, 10));
+        Facts {
+            turn: self.turn(vip, now),
+            unfit: self.unfit(vip, now),
+            granted,
+            until,
+            yield_to: self.yields(vip, now),
+            absent: vip.addresses.is_absent(),
+            patience,
+            pause: STAGGER * rank + jitter,
+        }
+    }
+
+    /// The term under which this node may serve, and until when.
+    fn lease_of(&self, vip: &VipState, now: Instant) -> (Option<Term>, Option<Instant>) {
+        match (self.voters.mode(), self.voters.step()) {
+            (Mode::Joining, _) => (None, None),
+            (Mode::TwoNode, Step::Prepare) => (None, self.lease.gate(vip.id(), now)),
+            (Mode::TwoNode, _) => (Some(self.highest_term(vip.id()).next()), Some(now + SELF_LEASE)),
+            (Mode::Single | Mode::Quorum, _) => {
+                (self.lease.opening_term(vip.id(), now), self.lease.gate(vip.id(), now))
+            }
+        }
+    }
+
+    fn unfit(&self, vip: &VipState, now: Instant) -> Option<String> {
+        if let Some(reason) = self.barred(vip).or_else(|| self.conflict(vip, now)).or_else(|| vip.broken(now))
+        {
+            return Some(reason);
+        }
+        let sick = self.health.effective(self.config.base()).is_none();
+        // With nobody better the owner stays: a refused connection tells a client more than a black hole.
+        let stays = vip.seat.holds().is_some() && self.rivals(vip.id(), now).is_empty();
+        (sick && !stays).then(|| self.health.reason())
+    }
+
+    /// When it is this node's turn to take the VIP, if nothing changes.
+    fn turn(&self, vip: &VipState, now: Instant) -> Option<Instant> {
+        let free_since = vip.free_since?;
+        let rank = self.rank(vip, now)?;
+        let stagger = match self.voters.mode() {
+            Mode::TwoNode => PAIR_STAGGER,
+            _ => STAGGER.max(self.lease.patience()),
+        };
+        vip.claims.glanced(now).then(|| free_since + stagger * rank)
+    }
+
+    /// Does nobody own the VIP, as far as this node can know?
+    pub(super) fn is_free(&self, vip: &VipState, now: Instant) -> bool {
+        match (self.voters.mode(), self.voters.step()) {
+            (Mode::Joining, _) | (_, Step::Prepare) => false,
+            (Mode::TwoNode, _) => self.voters.other().is_some_and(|other| self.pair_free(vip, other, now)),
+            (Mode::Single | Mode::Quorum, _) => self.lease.free(vip.id(), now).is_ok(),
+        }
+    }
+
+    /// Two nodes, no witness: a peer that is heard is believed; one that is silent must be silent on every path.
+    fn pair_free(&self, vip: &VipState, other: NodeId, now: Instant) -> bool {
+        if let Some(peer) = self.peers.get(other).filter(|peer| peer.alive(&self.config.timers, now)) {
+            return peer.bid(vip.id()).is_none_or(|bid| bid.holds.is_none());
+        }
+        let adopted = now >= self.voters.adopted_at() + self.config.timers.lease;
+        let waited = self.heard(other).is_some() || now >= self.started + BOOT_WAIT;
+        adopted && waited && vip.claims.quiet(now) && self.gateway_answers(now)
+    }
+
+    fn gateway_answers(&self, now: Instant) -> bool {
+        !self.config.gateway || self.gateway_at.is_some_and(|at| now.since(at) < GATEWAY_FRESH)
+    }
+
+    fn heard(&self, node: NodeId) -> Option<Instant> {
+        self.peers.get(node).and_then(Peer::heard_at)
+    }
+
+    /// Whom the owner makes room for, and why.
+    fn yields(&self, vip: &VipState, now: Instant) -> Option<String> {
+        vip.seat.holds()?;
+        if let Some(other) = self.voters.other().filter(|other| self.outranks(vip, *other, now)) {
+            return Some(format!("{} holds it too and ranks before this node", self.name_of(other)));
+        }
+        let (node, since) = vip.better?;
+        let why = || {
+            let priority = self.peers.get(node).and_then(|p| p.bid(vip.id())).and_then(|bid| bid.priority);
+            let theirs = priority.map_or(0, |p| p.0);
+            let mine = self.health.effective(self.config.base()).map_or(0, |p| p.0);
+            format!("{} has priority {theirs} > {mine}", self.name_of(node))
+        };
+        (now >= since + vip.config.preempt_delay).then(why)
+    }
+
+    /// Two-node mode: the other holds the VIP as well (its own word, or its answer on the wire), and is to keep it.
+    fn outranks(&self, vip: &VipState, other: NodeId, now: Instant) -> bool {
+        let Some(peer) = self.peers.get(other) else { return false };
+        let says = peer.holds(vip.id(), &self.config.timers, now).is_some();
+        let seen = vip.rival_seen.is_some_and(|at| now.since(at) < SELF_LEASE);
+        let Some(bid) = peer.bid(vip.id()).filter(|_| says || seen) else { return false };
+        let standing = |node, priority| Standing { node, priority, incumbent: false };
+        let mine = self.standing(vip, now);
+        let both = vec![standing(other, bid.priority), standing(self.me(), mine)];
+        match rank::order(vip.id(), true, both).first() {
+            Some(first) => *first == other,
+            None => other < self.me(),
+        }
+    }
+
+    /// The best other candidate, if it ranks before this node, which owns the VIP.
+    pub(super) fn better(&self, vip: &VipState, now: Instant) -> Option<NodeId> {
+        let first = self.ranking(vip, now).first().copied()?;
+        (first != self.me()).then_some(first)
+    }
+
+    /// How badly this node wants to know who answers for the VIP.
+    pub(super) fn probe_need(&self, vip: &VipState, now: Instant) -> Need {
+        let out = self.barred(vip).is_some() || self.health.effective(self.config.base()).is_none();
+        if out || vip.seat.holds().is_some() || self.voters.mode() == Mode::Joining {
+            return Need::None;
+        }
+        let suspect = self.voters.other().is_some_and(|other| {
+            self.heard(other).is_none_or(|at| now.since(at) >= self.config.timers.suspect_after())
+        });
+        let unseen = vip.free_since.is_some() && !vip.claims.glanced(now);
+        if suspect || unseen { Need::Take } else { Need::Watch }
+    }
+
+    /// The highest term that anybody has told of.
+    pub(super) fn highest_term(&self, vip: VipId) -> Term {
+        let told = self
+            .peers
+            .iter()
+            .filter_map(|(_, peer)| peer.bid(vip))
+            .map(|b| b.term.max(b.holds.unwrap_or_default()));
+        let own = self.vip(vip).map(|v| v.highest).unwrap_or_default();
+        told.chain([self.lease.highest_term(vip), own]).max().unwrap_or_default()
+    }
+
+    pub(super) fn name_of(&self, node: NodeId) -> String {
+        if node == self.me() {
+            return self.config.record.name.clone();
+        }
+        let record = self.peers.get(node).and_then(Peer::record);
+        record.map_or_else(|| node.short(), |record| record.name.clone())
+    }
+}

@@ -1,0 +1,256 @@
+//! What the engine knows, for commands, metrics and tests alike.
+
+use super::elect::{Elect, Owner};
+use super::peers::Peer;
+use super::time::Instant;
+use super::{Engine, VipState};
+use haclusterd_proto::control::{
+    Cluster, Event, Health, Member, MemberState, Mode, SCHEMA, Snapshot, Vip, VipState as State,
+};
+use haclusterd_proto::member::MemberRecord;
+use haclusterd_proto::{NodeId, Role, VipId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+impl Engine {
+    /// `wall`: seconds since 1970, for the certificates' ends only. The edge adds addresses, counters and warnings
+    /// of its own.
+    #[must_use]
+    pub fn snapshot(&self, wall: i64, now: Instant) -> Snapshot {
+        let mut members: Vec<Member> =
+            self.peers.iter().map(|(node, peer)| self.member_view(node, peer, wall, now)).collect();
+        members.push(self.my_view(wall));
+        members.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        Snapshot {
+            schema: SCHEMA,
+            version: self.config.record.version.clone(),
+            node: self.config.record.name.clone(),
+            cluster: self.cluster_view(&members, now),
+            vips: self.vips.iter().map(|vip| self.vip_view(vip, now)).collect(),
+            warnings: self.warnings(now),
+            events: self
+                .events
+                .iter()
+                .map(|(at, e)| Event { age_ms: ms(now.since(*at)), text: e.text.clone() })
+                .collect(),
+            counters: BTreeMap::new(),
+            members,
+        }
+    }
+
+    /// What the mode promises.
+    #[must_use]
+    pub fn protection(&self) -> String {
+        match self.voters.mode() {
+            Mode::Joining => "nothing is owned before this node has heard who votes".into(),
+            Mode::Single => "one voter: nobody takes over from it; add two more members or witnesses".into(),
+            Mode::TwoNode => "split-brain protection: best effort; add a third member or a witness".into(),
+            Mode::Quorum => "one owner in any partition, hang or crash".into(),
+        }
+    }
+
+    fn cluster_view(&self, members: &[Member], now: Instant) -> Cluster {
+        let set = self.voters.set();
+        let voters: Vec<NodeId> = set.map(|set| set.voters.clone()).unwrap_or_default();
+        let mut names: Vec<String> = voters.iter().map(|node| self.name_of(*node)).collect();
+        names.sort_unstable();
+        let heard = |node: &&NodeId| {
+            **node == self.me() || self.peers.get(**node).is_some_and(|p| p.alive(&self.config.timers, now))
+        };
+        Cluster {
+            id: self.config.cluster.to_string(),
+            mode: self.voters.mode(),
+            protection: self.protection(),
+            voters_in_contact: voters.iter().filter(heard).count(),
+            voters: names,
+            voters_version: self.voters.stamp().version,
+            quorum: set.map_or(0, haclusterd_proto::cluster::VoterSet::quorum),
+            members_alive: members.iter().filter(|m| m.state == MemberState::Alive).count(),
+        }
+    }
+
+    fn member_view(&self, node: NodeId, peer: &Peer, wall: i64, now: Instant) -> Member {
+        let unknown = MemberRecord {
+            node,
+            name: node.short(),
+            role: Role::Member,
+            issuer: false,
+            health: Health::Unknown,
+            reason: "nothing is known of it yet but its adverts".into(),
+            vips: Vec::new(),
+            priority: None,
+            cert_not_after: wall,
+            config_digest: self.config.record.config_digest,
+            ..self.config.record.clone()
+        };
+        let record = peer.record().unwrap_or(&unknown);
+        let timers = &self.config.timers;
+        let silent = peer.heard_at().map(|at| now.since(at));
+        let state = match silent {
+            _ if peer.left() => MemberState::Left,
+            None => MemberState::Joining,
+            Some(silent) if silent >= timers.silent_after() => MemberState::Failed,
+            Some(silent) if silent >= timers.suspect_after() => MemberState::Suspect,
+            Some(_) => MemberState::Alive,
+        };
+        let alive = state == MemberState::Alive || state == MemberState::Suspect;
+        let holds = |vip: &VipId| peer.bid(*vip).is_some_and(|bid| bid.holds.is_some());
+        let vips = self.vips.iter().filter(|v| alive && holds(&v.id()));
+        Member {
+            vips: vips.map(|v| v.config.name.clone()).collect(),
+            state,
+            seen_ms: silent.map(ms),
+            rtt_us: self.lease.rtt(node).map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            ..self.view(record, wall)
+        }
+    }
+
+    fn my_view(&self, wall: i64) -> Member {
+        let record = self.published.as_ref().unwrap_or(&self.config.record);
+        let held = self.vips.iter().filter(|v| v.addresses.is_held());
+        Member { me: true, vips: held.map(|v| v.config.name.clone()).collect(), ..self.view(record, wall) }
+    }
+
+    fn view(&self, record: &MemberRecord, wall: i64) -> Member {
+        Member {
+            name: record.name.clone(),
+            id: record.node.to_string(),
+            me: false,
+            address: record.addr,
+            state: MemberState::Alive,
+            role: record.role,
+            voter: self.voters.is_voter(record.node),
+            issuer: record.issuer,
+            health: record.health,
+            reason: record.reason.clone(),
+            base_priority: record.base_priority,
+            priority: record.priority,
+            vips: Vec::new(),
+            seen_ms: None,
+            rtt_us: None,
+            certificate_s: record.cert_not_after - wall,
+            version: record.version.clone(),
+            incarnation: record.incarnation.to_string(),
+            config_differs: record.config_digest != self.config.record.config_digest,
+        }
+    }
+
+    fn vip_view(&self, vip: &VipState, now: Instant) -> Vip {
+        let owner = self.owner(vip.id(), now);
+        let node = match owner {
+            Owner::Nobody => None,
+            Owner::Us { .. } => Some(self.me()),
+            Owner::Peer(node) => Some(node),
+        };
+        let mine = matches!(owner, Owner::Us { .. });
+        let holders =
+            self.peers.iter().filter(|(_, p)| p.holds(vip.id(), &self.config.timers, now).is_some()).count();
+        let state = match node {
+            _ if vip.claims.stranger(now).is_some() || holders + usize::from(mine) > 1 => State::Conflict,
+            None if vip.free_since.is_some_and(|at| now.since(at) < Duration::from_secs(1)) => State::Moving,
+            None => State::Unowned,
+            Some(_) if mine && !vip.addresses.is_held() => State::Moving,
+            Some(_) => State::Active,
+        };
+        let term = match owner {
+            Owner::Us { term, .. } => term,
+            Owner::Peer(node) => self
+                .peers
+                .get(node)
+                .and_then(|p| p.holds(vip.id(), &self.config.timers, now))
+                .unwrap_or_default(),
+            Owner::Nobody => self.highest_term(vip.id()),
+        };
+        let next = self.ranking(vip, now).into_iter().find(|candidate| Some(*candidate) != node);
+        Vip {
+            name: vip.config.name.clone(),
+            id: vip.id().to_string(),
+            addresses: Vec::new(),
+            interface: String::new(),
+            owner: node.map(|node| self.name_of(node)),
+            mine,
+            state,
+            term: term.0,
+            since_ms: node.map(|_| ms(now.since(vip.owner_since))),
+            lease_ms: vip.until.filter(|_| mine).map(|until| ms(until.since(now))),
+            next: next.map(|node| self.name_of(node)),
+            why: self.why(vip, owner, now),
+        }
+    }
+
+    /// Why the owner owns it, or why nobody does.
+    fn why(&self, vip: &VipState, owner: Owner, now: Instant) -> String {
+        if let Some(mac) = vip.claims.stranger(now) {
+            return format!("{mac}, which is no member's, answers for it");
+        }
+        let ranking = self.ranking(vip, now);
+        let shown = |node: NodeId| match node == self.me() {
+            true => self.standing(vip, now),
+            false => self.peers.get(node).and_then(|p| p.bid(vip.id())).and_then(|bid| bid.priority),
+        };
+        let owner = match owner {
+            Owner::Nobody => return self.why_nobody(vip, ranking.is_empty(), now),
+            Owner::Us { .. } => self.me(),
+            Owner::Peer(node) => node,
+        };
+        let Some(mine) = shown(owner) else {
+            return "no candidate is healthy: the last owner keeps it".into();
+        };
+        match ranking.into_iter().find(|node| *node != owner).and_then(shown) {
+            None => format!("priority {mine}, the only candidate"),
+            Some(next) if next == mine => format!("priority {mine} = {next}, it was there first"),
+            Some(next) if next > mine => format!("priority {mine} < {next}, but it is not preempted"),
+            Some(next) => format!("priority {mine} > {next}"),
+        }
+    }
+
+    fn why_nobody(&self, vip: &VipState, no_candidate: bool, now: Instant) -> String {
+        if self.voters.mode() == Mode::Quorum && !self.lease.in_contact(now) {
+            return "this node is in touch with too few voters".into();
+        }
+        match (no_candidate, self.barred(vip)) {
+            (true, Some(reason)) => format!("no candidate; here: {reason}"),
+            (true, None) => format!("no candidate; here: {}", self.reason()),
+            (false, _) => "about to be taken".into(),
+        }
+    }
+
+    fn warnings(&self, now: Instant) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for vip in &self.vips {
+            if let Some(mac) = vip.claims.stranger(now) {
+                warnings.push(format!("{}: {mac}, which is no member's, answers for it: find that host and take the address off it", vip.config.name));
+            }
+            if let Err(reason) = &vip.interface
+                && self.config.record.role == Role::Member
+            {
+                warnings.push(format!("{}: {reason}", vip.config.name));
+            }
+            if let Some(reason) = vip.broken(now) {
+                warnings.push(format!("{}: {reason}", vip.config.name));
+            }
+        }
+        for (node, peer) in self.peers.iter().filter(|(_, peer)| !peer.left()) {
+            let name = self.name_of(node);
+            if peer.record().is_some_and(|r| r.config_digest != self.config.record.config_digest) {
+                warnings.push(format!("{name} has other VIPs or timers than this node: make [cluster] and [[vip]] the same on both and reload"));
+            }
+            if peer.cloned(now) {
+                warnings.push(format!("{name} runs on two hosts with one key: stop one of them"));
+            }
+        }
+        warnings
+    }
+}
+
+fn ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Engine {
+    /// The VIPs whose addresses this host is to have now, for the edge's own checks.
+    #[must_use]
+    pub fn held(&self) -> Vec<VipId> {
+        self.vips.iter().filter(|vip| vip.addresses.is_held()).map(VipState::id).collect()
+    }
+}

@@ -1,0 +1,237 @@
+//! The addresses of one VIP on this host: Absent -> Adding -> Held -> Removing, and when to announce them.
+//!
+//! The kernel's answers come back as inputs, so that an announcement never overtakes its address and a lease is
+//! never given back while the address still stands.
+
+use super::time::Instant;
+use std::time::Duration;
+
+/// After the first round: close together against loss, then once a second past the neighbours' lock time.
+const ROUNDS: [Duration; 9] = {
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+    [ms(5), ms(20), ms(50), ms(120), ms(1000), ms(2000), ms(3000), ms(4000), ms(5000)]
+};
+/// Between two attempts at the kernel, after one has failed.
+const RETRY: Duration = Duration::from_millis(100);
+/// Two hands that remove and add the same address must not make a storm.
+const READD_PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Absent,
+    Adding,
+    Held { since: Instant, rounds: usize, announce_at: Option<Instant>, refresh_at: Instant },
+    Removing { retry_at: Option<Instant> },
+}
+
+#[derive(Clone, Debug)]
+pub struct Vip {
+    state: State,
+    refresh: Duration,
+    readd_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Add the addresses, or push their end out; the kernel drops them at `until` on its own.
+    Install {
+        until: Instant,
+    },
+    Remove,
+    Announce,
+}
+
+impl Vip {
+    /// `refresh`: between two announcements while held; zero turns them off.
+    #[must_use]
+    pub fn new(refresh: Duration) -> Vip {
+        Vip { state: State::Absent, refresh, readd_at: None }
+    }
+
+    pub fn set_refresh(&mut self, refresh: Duration) {
+        self.refresh = refresh;
+    }
+
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.state == State::Absent
+    }
+
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self.state, State::Held { .. })
+    }
+
+    /// Makes the addresses follow the ownership: ours until `until`, or not ours.
+    pub fn follow(&mut self, until: Option<Instant>, renew: Duration, now: Instant) -> Vec<Act> {
+        match (&mut self.state, until) {
+            (State::Absent, Some(until)) if self.readd_at.is_none_or(|at| at <= now) => {
+                self.state = State::Adding;
+                self.readd_at = None;
+                vec![Act::Install { until }]
+            }
+            (State::Held { rounds, announce_at, refresh_at, .. }, Some(until)) => {
+                let mut acts = Vec::new();
+                if *refresh_at <= now {
+                    *refresh_at = now + renew;
+                    acts.push(Act::Install { until });
+                }
+                if announce_at.is_some_and(|at| at <= now) {
+                    *announce_at = next_round(*rounds, self.refresh).map(|pause| now + pause);
+                    *rounds += 1;
+                    acts.push(Act::Announce);
+                }
+                acts
+            }
+            (State::Adding | State::Held { .. }, None) => {
+                self.state = State::Removing { retry_at: None };
+                vec![Act::Remove]
+            }
+            (State::Removing { retry_at }, _) if retry_at.is_some_and(|at| at <= now) => {
+                *retry_at = None;
+                vec![Act::Remove]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The kernel's answer to `Install`. True: the addresses are new here.
+    pub fn installed(&mut self, ok: bool, renew: Duration, now: Instant) -> bool {
+        match (&self.state, ok) {
+            (State::Adding, true) => {
+                let (announce_at, refresh_at) = (Some(now), now + renew);
+                self.state = State::Held { since: now, rounds: 0, announce_at, refresh_at };
+                true
+            }
+            // Some of a group may have been added.
+            (State::Adding | State::Held { .. }, false) => {
+                self.state = State::Removing { retry_at: Some(now) };
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// The kernel's answer to `Remove`.
+    pub fn removed(&mut self, ok: bool, now: Instant) {
+        if let State::Removing { retry_at } = &mut self.state {
+            match ok {
+                true => self.state = State::Absent,
+                false => *retry_at = Some(now + RETRY),
+            }
+        }
+    }
+
+    /// Somebody else removed an address. True: it was there and is to be added again.
+    pub fn lost(&mut self, now: Instant) -> bool {
+        let held = self.is_held();
+        if held {
+            self.state = State::Absent;
+            self.readd_at = Some(now + READD_PAUSE);
+        }
+        held
+    }
+
+    /// Announce once more from the start: after a link came back, or a conflict ended.
+    pub fn announce_again(&mut self, now: Instant) {
+        if let State::Held { rounds, announce_at, .. } = &mut self.state {
+            (*rounds, *announce_at) = (0, Some(now));
+        }
+    }
+
+    #[must_use]
+    pub fn held_since(&self) -> Option<Instant> {
+        match self.state {
+            State::Held { since, .. } => Some(since),
+            _ => None,
+        }
+    }
+
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Held { announce_at, refresh_at, .. } => announce_at.into_iter().chain([refresh_at]).min(),
+            State::Removing { retry_at } => retry_at,
+            State::Absent => self.readd_at,
+            State::Adding => None,
+        }
+    }
+}
+
+/// `None`: no further round.
+fn next_round(done: usize, refresh: Duration) -> Option<Duration> {
+    match (ROUNDS.get(done), done.checked_sub(1).and_then(|last| ROUNDS.get(last))) {
+        (Some(next), last) => Some(next.saturating_sub(last.copied().unwrap_or_default())),
+        (None, _) => (!refresh.is_zero()).then_some(refresh),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RENEW: Duration = Duration::from_millis(250);
+    const END: Instant = Instant::from_micros(u64::MAX);
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_micros(ms * 1000)
+    }
+
+    fn held(refresh: Duration) -> Vip {
+        let mut vip = Vip::new(refresh);
+        assert_eq!(vip.follow(Some(END), RENEW, at(0)), [Act::Install { until: END }]);
+        assert!(vip.installed(true, RENEW, at(0)));
+        vip
+    }
+
+    /// Milliseconds of every announcement until `end`.
+    fn announcements(vip: &mut Vip, end: u64) -> Vec<u64> {
+        let says = |vip: &mut Vip, ms| vip.follow(Some(END), RENEW, at(ms)).contains(&Act::Announce);
+        (0..end).filter(|ms| says(vip, *ms)).collect()
+    }
+
+    #[test]
+    fn announcements_burst_then_repeat_then_refresh() {
+        let mut vip = held(Duration::from_secs(30));
+        assert_eq!(
+            announcements(&mut vip, 70_000),
+            [0, 5, 20, 50, 120, 1000, 2000, 3000, 4000, 5000, 35_000, 65_000]
+        );
+        assert_eq!(announcements(&mut held(Duration::ZERO), 60_000).len(), 10);
+    }
+
+    #[test]
+    fn nothing_is_announced_before_the_kernel_has_the_address() {
+        let mut vip = Vip::new(Duration::ZERO);
+        vip.follow(Some(END), RENEW, at(0));
+        assert_eq!(vip.follow(Some(END), RENEW, at(1)), []);
+    }
+
+    #[test]
+    fn a_removal_is_repeated_until_the_kernel_confirms_it() {
+        let mut vip = held(Duration::ZERO);
+        assert_eq!(vip.follow(None, RENEW, at(1)), [Act::Remove]);
+        vip.removed(false, at(1));
+        assert_eq!(vip.follow(None, RENEW, at(2)), []);
+        assert_eq!(vip.follow(None, RENEW, at(101)), [Act::Remove]);
+        vip.removed(true, at(101));
+        assert!(vip.is_absent());
+    }
+
+    #[test]
+    fn an_address_that_somebody_removed_comes_back() {
+        let mut vip = held(Duration::ZERO);
+        assert!(vip.lost(at(10)));
+        assert_eq!(vip.follow(Some(END), RENEW, at(10)), []);
+        assert_eq!(vip.follow(Some(END), RENEW, at(30)), [Act::Install { until: END }]);
+    }
+
+    #[test]
+    fn the_end_of_the_address_is_pushed_out_while_held() {
+        let mut vip = held(Duration::ZERO);
+        let acts: Vec<_> = (1..=500).flat_map(|ms| vip.follow(Some(END), RENEW, at(ms))).collect();
+        assert_eq!(acts.iter().filter(|a| matches!(a, Act::Install { .. })).count(), 2);
+    }
+}
