@@ -47,6 +47,8 @@ pub struct Bid {
     pub vip: VipId,
     /// Effective priority. `None`: not a candidate now.
     pub priority: Option<Priority>,
+    /// Enough voters listen to it: it could own the VIP at once.
+    pub ready: bool,
     /// Asks to get or to keep the lease. A lease that an advert does not want is released.
     pub want: bool,
     /// The term under which the sender holds the VIP now.

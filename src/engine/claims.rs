@@ -17,6 +17,8 @@ const QUIET: u32 = 5;
 const GLANCE: u32 = 2;
 /// How long a stranger's claim stands.
 const MEMORY: Duration = Duration::from_secs(10);
+/// A new member's record follows its address by so much at most.
+const DOUBT: Duration = Duration::from_secs(2);
 /// An answer to the last probe may take this long.
 const WAIT: Duration = Duration::from_millis(20);
 
@@ -24,7 +26,8 @@ const WAIT: Duration = Duration::from_millis(20);
 pub struct Claims {
     unanswered: u32,
     probed_at: Option<Instant>,
-    stranger: Option<(MacAddr, Instant)>,
+    /// The last that answered, since when it has been the one, and when it last did.
+    heard: Option<(MacAddr, Instant, Instant)>,
 }
 
 /// How badly the answer is wanted.
@@ -39,16 +42,26 @@ pub enum Need {
 
 impl Claims {
     /// Somebody answered for the VIP, or announced it.
-    pub fn heard(&mut self, mac: MacAddr, member: bool, now: Instant) {
+    pub fn heard(&mut self, mac: MacAddr, now: Instant) {
         self.unanswered = 0;
-        if !member {
-            self.stranger = Some((mac, now));
-        }
+        let since = match self.heard {
+            Some((old, since, last)) if old == mac && now.since(last) < MEMORY => since,
+            _ => now,
+        };
+        self.heard = Some((mac, since, now));
     }
 
+    /// Who answers for the VIP and is no member. Whether it is one may be known later than its answer.
     #[must_use]
-    pub fn stranger(&self, now: Instant) -> Option<MacAddr> {
-        self.stranger.filter(|(_, at)| now.since(*at) < MEMORY).map(|(mac, _)| mac)
+    pub fn stranger(&self, is_member: impl Fn(MacAddr) -> bool, now: Instant) -> Option<MacAddr> {
+        let (mac, _, last) = self.heard?;
+        (now.since(last) < MEMORY && !is_member(mac)).then_some(mac)
+    }
+
+    /// Has the stranger been one for so long that it is no member whose record is on its way?
+    #[must_use]
+    pub fn certain(&self, now: Instant) -> bool {
+        self.heard.is_some_and(|(_, since, _)| now.since(since) >= DOUBT)
     }
 
     /// Time for another probe?
@@ -112,7 +125,7 @@ mod tests {
         (0..400).find(|ms| {
             claims.probe(Need::Take, at(*ms));
             if answer == Some(*ms) {
-                claims.heard(MAC, true, at(*ms));
+                claims.heard(MAC, at(*ms));
             }
             claims.quiet(at(*ms))
         })
@@ -137,10 +150,18 @@ mod tests {
     #[test]
     fn only_strangers_are_a_conflict_and_they_are_forgotten() {
         let mut claims = Claims::default();
-        claims.heard(MAC, true, at(0));
-        assert_eq!(claims.stranger(at(1)), None);
-        claims.heard(MAC, false, at(2));
-        assert_eq!(claims.stranger(at(9_000)), Some(MAC));
-        assert_eq!(claims.stranger(at(10_002)), None);
+        claims.heard(MAC, at(0));
+        assert_eq!(claims.stranger(|mac| mac == MAC, at(1)), None);
+        assert_eq!(claims.stranger(|_| false, at(9_999)), Some(MAC));
+        assert_eq!(claims.stranger(|_| false, at(10_000)), None);
+    }
+
+    #[test]
+    fn a_stranger_is_reported_once_it_cannot_be_a_new_member() {
+        let mut claims = Claims::default();
+        claims.heard(MAC, at(0));
+        assert!(!claims.certain(at(1_999)));
+        claims.heard(MAC, at(1_990));
+        assert!(claims.certain(at(2_000)));
     }
 }

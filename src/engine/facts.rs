@@ -9,7 +9,7 @@ use super::time::Instant;
 use super::{Engine, VipState};
 use haclusterd_proto::cluster::Step;
 use haclusterd_proto::control::Mode;
-use haclusterd_proto::{NodeId, Priority, Role, Term, VipId};
+use haclusterd_proto::{MacAddr, NodeId, Priority, Role, Term, VipId};
 use std::time::Duration;
 
 /// A node that stands behind others waits this much longer for each of them.
@@ -43,41 +43,56 @@ impl Engine {
 
     /// Who is no member and answers for the VIP that this node does not hold.
     fn conflict(&self, vip: &VipState, now: Instant) -> Option<String> {
-        let mac = vip.claims.stranger(now).filter(|_| vip.seat.holds().is_none())?;
+        let mac = self.stranger(vip, now).filter(|_| vip.seat.holds().is_none())?;
         Some(format!(
             "{mac}, which is no member's, answers for {}: find that host and take the address off it",
             vip.config.name
         ))
     }
 
-    /// The priority that this node shows for the VIP; `None`: no candidate.
-    pub(super) fn standing(&self, vip: &VipState, now: Instant) -> Option<Priority> {
-        let in_contact = self.voters.mode() != Mode::Quorum || self.lease.in_contact(now);
-        let out = self.barred(vip).or_else(|| self.conflict(vip, now)).or_else(|| vip.broken(now));
-        self.health.effective(self.config.base()).filter(|_| out.is_none() && in_contact)
+    /// Who answers for the VIP and is no member.
+    pub(super) fn stranger(&self, vip: &VipState, now: Instant) -> Option<MacAddr> {
+        vip.claims.stranger(|mac| self.member_of(mac).is_some(), now)
     }
 
-    /// Everybody else who could own the VIP now.
-    fn rivals(&self, vip: VipId, now: Instant) -> Vec<Standing> {
+    pub(super) fn member_of(&self, mac: MacAddr) -> Option<NodeId> {
+        let has = |peer: &Peer| peer.record().is_some_and(|record| record.macs.contains(&mac));
+        self.peers.iter().find(|(_, peer)| has(peer)).map(|(node, _)| node)
+    }
+
+    /// The priority that this node shows for the VIP; `None`: no candidate.
+    pub(super) fn standing(&self, vip: &VipState, now: Instant) -> Option<Priority> {
+        let out = self.barred(vip).or_else(|| self.conflict(vip, now)).or_else(|| vip.broken(now));
+        self.health.effective(self.config.base()).filter(|_| out.is_none())
+    }
+
+    /// Could this node own a VIP at once, if it were free?
+    pub(super) fn ready(&self, now: Instant) -> bool {
+        self.voters.mode() == Mode::TwoNode || self.lease.in_contact(now)
+    }
+
+    /// Everybody else who could own the VIP, at once or at all.
+    fn rivals(&self, vip: VipId, ready: bool, now: Instant) -> Vec<Standing> {
         let eligible = |(node, peer): (NodeId, &Peer)| {
             let fit = peer.alive(&self.config.timers, now) && !peer.left();
-            let bid = peer.bid(vip).filter(|_| fit)?;
+            let bid = peer.bid(vip).filter(|bid| fit && (bid.ready || !ready))?;
             Some(Standing { node, priority: bid.priority, incumbent: bid.holds.is_some() })
         };
         self.peers.iter().filter_map(eligible).filter(|s| s.priority.is_some()).collect()
     }
 
-    pub(super) fn ranking(&self, vip: &VipState, now: Instant) -> Vec<NodeId> {
+    /// All candidates, the best first; `ready`: only those that could own the VIP at once.
+    pub(super) fn ranking(&self, vip: &VipState, ready: bool, now: Instant) -> Vec<NodeId> {
         let incumbent = vip.seat.holds().is_some();
         let mine = Standing { node: self.me(), priority: self.standing(vip, now), incumbent };
-        let mut all = self.rivals(vip.id(), now);
+        let mut all = self.rivals(vip.id(), ready, now);
         all.push(mine);
         rank::order(vip.id(), vip.config.preempt, all)
     }
 
     /// How many candidates stand before this node; `None`: it is no candidate itself.
     fn rank(&self, vip: &VipState, now: Instant) -> Option<u32> {
-        let at = self.ranking(vip, now).iter().position(|node| *node == self.me())?;
+        let at = self.ranking(vip, false, now).iter().position(|node| *node == self.me())?;
         u32::try_from(at).ok()
     }
 
@@ -118,7 +133,7 @@ impl Engine {
         }
         let sick = self.health.effective(self.config.base()).is_none();
         // With nobody better the owner stays: a refused connection tells a client more than a black hole.
-        let stays = vip.seat.holds().is_some() && self.rivals(vip.id(), now).is_empty();
+        let stays = vip.seat.holds().is_some() && self.rivals(vip.id(), true, now).is_empty();
         (sick && !stays).then(|| self.health.reason())
     }
 
@@ -193,7 +208,7 @@ impl Engine {
 
     /// The best other candidate, if it ranks before this node, which owns the VIP.
     pub(super) fn better(&self, vip: &VipState, now: Instant) -> Option<NodeId> {
-        let first = self.ranking(vip, now).first().copied()?;
+        let first = self.ranking(vip, true, now).first().copied()?;
         (first != self.me()).then_some(first)
     }
 

@@ -408,21 +408,16 @@ impl Engine {
     }
 
     fn claim(&mut self, vip: VipId, mac: MacAddr, now: Instant) {
-        let owner_of_mac = self
-            .peers
-            .iter()
-            .find(|(_, p)| p.record().is_some_and(|r| r.macs.contains(&mac)))
-            .map(|(n, _)| n);
-        let rival = owner_of_mac.is_some() && owner_of_mac == self.voters.other();
+        let member = self.member_of(mac);
+        let rival = member.is_some() && member == self.voters.other();
         let Some(vip) = self.vips.iter_mut().find(|v| v.id() == vip) else { return };
-        vip.claims.heard(mac, owner_of_mac.is_some(), now);
+        vip.claims.heard(mac, now);
         let holds = vip.addresses.is_held();
         if rival && holds {
             vip.rival_seen = Some(now);
         }
-        let report =
-            owner_of_mac.is_none() && vip.conflict_at.is_none_or(|at| now.since(at) >= CONFLICT_PAUSE);
-        if report {
+        let due = vip.conflict_at.is_none_or(|at| now.since(at) >= CONFLICT_PAUSE);
+        if member.is_none() && due && vip.claims.certain(now) {
             vip.conflict_at = Some(now);
             vip.addresses.announce_again(now); // RFC 5227 2.4 (c): defend what is held by right
             let name = &vip.config.name;
@@ -480,6 +475,7 @@ impl Engine {
         }
         let Some(set) = self.voters.set().cloned() else { return };
         self.lease.adopt(&set, &held, now);
+        self.vips.iter_mut().for_each(|vip| vip.addresses.shorten());
         if set.step == Step::Commit {
             self.voter.commit(now);
         }
@@ -663,6 +659,7 @@ impl Engine {
         let bids = self.vips.iter().map(|vip| Bid {
             vip: vip.id(),
             priority: self.standing(vip, now),
+            ready: self.ready(now),
             want: vip.seat.wants(),
             holds: vip.seat.holds(),
             term: self.highest_term(vip.id()),

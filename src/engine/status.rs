@@ -8,7 +8,7 @@ use haclusterd_proto::control::{
     Cluster, Event, Health, Member, MemberState, Mode, SCHEMA, Snapshot, Vip, VipState as State,
 };
 use haclusterd_proto::member::MemberRecord;
-use haclusterd_proto::{NodeId, Role, VipId};
+use haclusterd_proto::{MacAddr, NodeId, Role, VipId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -146,7 +146,9 @@ impl Engine {
         let holders =
             self.peers.iter().filter(|(_, p)| p.holds(vip.id(), &self.config.timers, now).is_some()).count();
         let state = match node {
-            _ if vip.claims.stranger(now).is_some() || holders + usize::from(mine) > 1 => State::Conflict,
+            _ if self.reported_stranger(vip, now).is_some() || holders + usize::from(mine) > 1 => {
+                State::Conflict
+            }
             None if vip.free_since.is_some_and(|at| now.since(at) < Duration::from_secs(1)) => State::Moving,
             None => State::Unowned,
             Some(_) if mine && !vip.addresses.is_held() => State::Moving,
@@ -161,7 +163,7 @@ impl Engine {
                 .unwrap_or_default(),
             Owner::Nobody => self.highest_term(vip.id()),
         };
-        let next = self.ranking(vip, now).into_iter().find(|candidate| Some(*candidate) != node);
+        let next = self.ranking(vip, true, now).into_iter().find(|candidate| Some(*candidate) != node);
         Vip {
             name: vip.config.name.clone(),
             id: vip.id().to_string(),
@@ -178,12 +180,16 @@ impl Engine {
         }
     }
 
+    fn reported_stranger(&self, vip: &VipState, now: Instant) -> Option<MacAddr> {
+        self.stranger(vip, now).filter(|_| vip.claims.certain(now))
+    }
+
     /// Why the owner owns it, or why nobody does.
     fn why(&self, vip: &VipState, owner: Owner, now: Instant) -> String {
-        if let Some(mac) = vip.claims.stranger(now) {
+        if let Some(mac) = self.reported_stranger(vip, now) {
             return format!("{mac}, which is no member's, answers for it");
         }
-        let ranking = self.ranking(vip, now);
+        let ranking = self.ranking(vip, true, now);
         let shown = |node: NodeId| match node == self.me() {
             true => self.standing(vip, now),
             false => self.peers.get(node).and_then(|p| p.bid(vip.id())).and_then(|bid| bid.priority),
@@ -218,7 +224,7 @@ impl Engine {
     fn warnings(&self, now: Instant) -> Vec<String> {
         let mut warnings = Vec::new();
         for vip in &self.vips {
-            if let Some(mac) = vip.claims.stranger(now) {
+            if let Some(mac) = self.reported_stranger(vip, now) {
                 warnings.push(format!("{}: {mac}, which is no member's, answers for it: find that host and take the address off it", vip.config.name));
             }
             if let Err(reason) = &vip.interface
@@ -248,6 +254,11 @@ fn ms(span: Duration) -> u64 {
 }
 
 impl Engine {
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.voters.mode()
+    }
+
     /// The VIPs whose addresses this host is to have now, for the edge's own checks.
     #[must_use]
     pub fn held(&self) -> Vec<VipId> {

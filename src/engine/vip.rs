@@ -31,6 +31,8 @@ pub struct Vip {
     state: State,
     refresh: Duration,
     readd_at: Option<Instant>,
+    /// The end that the kernel has is too late by the rules that hold now.
+    hurry: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +49,7 @@ impl Vip {
     /// `refresh`: between two announcements while held; zero turns them off.
     #[must_use]
     pub fn new(refresh: Duration) -> Vip {
-        Vip { state: State::Absent, refresh, readd_at: None }
+        Vip { state: State::Absent, refresh, readd_at: None, hurry: false }
     }
 
     pub fn set_refresh(&mut self, refresh: Duration) {
@@ -74,7 +76,7 @@ impl Vip {
             }
             (State::Held { rounds, announce_at, refresh_at, .. }, Some(until)) => {
                 let mut acts = Vec::new();
-                if *refresh_at <= now {
+                if *refresh_at <= now || std::mem::take(&mut self.hurry) {
                     *refresh_at = now + renew;
                     acts.push(Act::Install { until });
                 }
@@ -95,6 +97,11 @@ impl Vip {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// The lease ends sooner than it did by other rules: the kernel must know at once.
+    pub fn shorten(&mut self) {
+        self.hurry = true;
     }
 
     /// The kernel's answer to `Install`. True: the addresses are new here.

@@ -1,0 +1,508 @@
+//! Hosts, a network and a clock made of one seed: the whole of a run follows from it.
+//!
+//! The kernel of a host drops an address at the end that the engine gave with it, also when the daemon is paused
+//! or dead: the engine's promise rests on that. A dead daemon's address stays until then.
+
+use haclusterd::engine::elect::{Elect, Owner};
+use haclusterd::engine::health::{CheckConfig, Outcome};
+use haclusterd::engine::time::{Instant, Timers};
+use haclusterd::engine::{Action, Config, Engine, Input, VipConfig};
+use haclusterd_proto::cluster::{Message, SignedVoters};
+use haclusterd_proto::control::{Health, Mode};
+use haclusterd_proto::member::MemberRecord;
+use haclusterd_proto::{ClusterId, Incarnation, MacAddr, NodeId, Role, VipId};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
+
+pub const LAN: Timers = Timers { advert: Duration::from_millis(50), lease: Duration::from_millis(500) };
+/// Real time, in microseconds.
+pub type Micros = u64;
+pub const MS: Micros = 1000;
+pub const SECOND: Micros = 1_000_000;
+const GOSSIP: Micros = 250 * MS;
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub nodes: usize,
+    pub vips: u64,
+    pub witness: bool,
+    /// Of each datagram, in percent.
+    pub loss: u8,
+    pub duplicates: u8,
+    /// At most, one way.
+    pub delay: Micros,
+    pub preempt: bool,
+}
+
+pub struct Host {
+    pub engine: Option<Engine>,
+    /// The daemon does not run although it lives; what reaches it waits.
+    pub paused: bool,
+    waiting: Vec<Input>,
+    /// Local time is `offset + real * (1e6 + ppm) / 1e6`.
+    offset: u64,
+    ppm: i64,
+    /// Until when, in local time, the kernel keeps an address.
+    pub kernel: BTreeMap<VipId, Instant>,
+    disk: Option<SignedVoters>,
+    pub mode: Mode,
+    run: u64,
+    generation: u64,
+    record: Option<MemberRecord>,
+    pub healthy: bool,
+    pub link: bool,
+    pub left: bool,
+    wake: u64,
+    /// Calls of the engine in the present second, and which second that is.
+    calls: (Micros, u32),
+}
+
+enum Happening {
+    Input(usize, u64, Box<Input>),
+    Wake(usize, u64),
+    Gossip,
+    Expire(usize),
+}
+
+pub struct World {
+    pub plan: Plan,
+    pub rng: fastrand::Rng,
+    pub now: Micros,
+    pub hosts: Vec<Host>,
+    /// Directed links that carry nothing.
+    pub cut: BTreeSet<(usize, usize)>,
+    queue: BinaryHeap<Reverse<(Micros, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    order: u64,
+    pub log: Vec<String>,
+    pub violations: Vec<String>,
+    pub owned: BTreeMap<VipId, Micros>,
+    highest_term: BTreeMap<VipId, (u64, usize)>,
+    /// A voter that restarted has forgotten its terms.
+    pub forgot: bool,
+}
+
+pub fn node(at: usize) -> NodeId {
+    NodeId([u8::try_from(at).unwrap() + 1; 16])
+}
+
+fn mac(at: usize) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, u8::try_from(at).unwrap() + 1])
+}
+
+pub fn vip(n: u64) -> VipId {
+    VipId(1000 + n)
+}
+
+impl World {
+    pub fn new(plan: Plan) -> World {
+        let mut rng = fastrand::Rng::with_seed(plan.seed);
+        let hosts = (0..plan.nodes)
+            .map(|_| Host {
+                engine: None,
+                paused: false,
+                waiting: Vec::new(),
+                offset: rng.u64(0..1_000_000_000),
+                ppm: rng.i64(-1000..=1000),
+                kernel: BTreeMap::new(),
+                disk: None,
+                mode: Mode::Joining,
+                run: 0,
+                generation: 0,
+                record: None,
+                healthy: true,
+                link: true,
+                left: false,
+                wake: 0,
+                calls: (0, 0),
+            })
+            .collect();
+        let mut world = World {
+            plan,
+            rng,
+            now: 0,
+            hosts,
+            cut: BTreeSet::new(),
+            queue: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            order: 0,
+            log: Vec::new(),
+            violations: Vec::new(),
+            owned: BTreeMap::new(),
+            highest_term: BTreeMap::new(),
+            forgot: false,
+        };
+        world.at(GOSSIP, Happening::Gossip);
+        world
+    }
+
+    pub fn vips(&self) -> Vec<VipId> {
+        (0..self.plan.vips).map(vip).collect()
+    }
+
+    pub fn note(&mut self, text: &str) {
+        self.log.push(format!("{:>9.3} {text}", self.now as f64 / 1000.0));
+    }
+
+    // ---- faults
+
+    pub fn start(&mut self, at: usize) {
+        if self.hosts[at].engine.is_some() || self.hosts[at].left {
+            return;
+        }
+        self.note(&format!("n{at} starts"));
+        self.hosts[at].generation += 1;
+        self.hosts[at].run += 1;
+        self.hosts[at].kernel.clear(); // the sweep
+        let config = self.config(at);
+        let now = self.local(at);
+        self.hosts[at].engine = Some(Engine::new(config, self.hosts[at].disk.clone(), now));
+        self.hosts[at].wake += 1;
+        let link = self.hosts[at].link;
+        self.set_link(at, link);
+        let healthy = self.hosts[at].healthy;
+        self.set_health(at, healthy);
+    }
+
+    fn config(&mut self, at: usize) -> Config {
+        let host = &self.hosts[at];
+        let witness = self.plan.witness && at + 1 == self.plan.nodes;
+        let record = MemberRecord {
+            node: node(at),
+            name: format!("n{at}"),
+            addr: ([10, 0, 0, u8::try_from(at).unwrap()], 7946).into(),
+            role: if witness { Role::Witness } else { Role::Member },
+            issuer: at == 0,
+            base_priority: [150, 100, 100, 90, 80, 70, 60][at],
+            priority: None,
+            health: Health::Unknown,
+            reason: String::new(),
+            vips: Vec::new(),
+            macs: Vec::new(),
+            config_digest: 1,
+            version: String::new(),
+            incarnation: Incarnation(u128::from(host.run) << 64 | at as u128),
+            generation: host.generation,
+            seq: 0,
+            cert_not_after: 0,
+            leaving: false,
+        };
+        let vips = self.vips().into_iter().map(|id| VipConfig {
+            id,
+            name: format!("vip{}", id.0),
+            addresses: vec![haclusterd_proto::AddrId(u32::try_from(id.0).unwrap())],
+            preempt: self.plan.preempt,
+            preempt_delay: Duration::ZERO,
+            announce_refresh: Duration::from_secs(30),
+        });
+        let check = CheckConfig { name: "nginx".into(), rise: 1, fall: 1, weight: 0 };
+        Config {
+            cluster: ClusterId([7; 16]),
+            record,
+            timers: LAN,
+            voters_max: 3,
+            gateway: false,
+            vips: vips.collect(),
+            checks: vec![check],
+        }
+    }
+
+    /// The daemon is gone at once; what the kernel has, stays.
+    pub fn kill(&mut self, at: usize) {
+        if self.hosts[at].engine.take().is_some() {
+            self.note(&format!("n{at} killed"));
+            self.hosts[at].run += 1;
+            self.hosts[at].paused = false;
+            self.hosts[at].waiting.clear();
+            self.forgot = true;
+        }
+    }
+
+    pub fn power_off(&mut self, at: usize) {
+        self.kill(at);
+        self.hosts[at].kernel.clear();
+    }
+
+    pub fn pause(&mut self, at: usize) {
+        if self.hosts[at].engine.is_some() && !self.hosts[at].paused {
+            self.note(&format!("n{at} paused"));
+            self.hosts[at].paused = true;
+        }
+    }
+
+    pub fn resume(&mut self, at: usize) {
+        if self.hosts[at].paused {
+            self.note(&format!("n{at} resumed"));
+            self.hosts[at].paused = false;
+            for input in std::mem::take(&mut self.hosts[at].waiting) {
+                self.feed(at, input);
+            }
+            self.feed(at, Input::Deadline);
+        }
+    }
+
+    pub fn set_health(&mut self, at: usize, healthy: bool) {
+        self.hosts[at].healthy = healthy;
+        let outcome = if healthy { Outcome::Pass } else { Outcome::Dead("killed".into()) };
+        self.feed(at, Input::Check { name: "nginx".into(), outcome });
+    }
+
+    pub fn set_link(&mut self, at: usize, up: bool) {
+        self.hosts[at].link = up;
+        let state = if up { Ok(mac(at)) } else { Err("eth0 is down".to_string()) };
+        for vip in self.vips() {
+            self.feed(at, Input::Interface { vip, state: state.clone() });
+        }
+    }
+
+    pub fn stop(&mut self, at: usize, leave: bool) {
+        if self.hosts[at].engine.is_some() {
+            self.note(&format!("n{at} {}", if leave { "leaves" } else { "stops" }));
+            self.hosts[at].left |= leave;
+            self.feed(at, Input::Shutdown { leave });
+        }
+    }
+
+    pub fn delete_by_hand(&mut self, at: usize, vip: VipId) {
+        if self.hosts[at].kernel.remove(&vip).is_some() {
+            self.feed(at, Input::AddressLost(vip));
+        }
+    }
+
+    pub fn heal(&mut self) {
+        self.cut.clear();
+        self.plan.loss = 0;
+        for at in 0..self.hosts.len() {
+            self.resume(at);
+            self.hosts[at].link = true;
+            self.hosts[at].healthy = true;
+            match self.hosts[at].engine.is_some() {
+                true => {
+                    self.set_link(at, true);
+                    self.set_health(at, true);
+                }
+                false => self.start(at),
+            }
+        }
+    }
+
+    // ---- the course of things
+
+    pub fn run_until(&mut self, end: Micros) {
+        while let Some(Reverse((at, id))) = self.queue.peek().copied() {
+            if at > end {
+                break;
+            }
+            self.queue.pop();
+            self.now = at;
+            match self.happenings.remove(&id) {
+                Some(Happening::Input(host, run, input)) if self.hosts[host].run == run => {
+                    self.feed(host, *input)
+                }
+                Some(Happening::Wake(host, wake)) if self.hosts[host].wake == wake => {
+                    self.feed(host, Input::Deadline)
+                }
+                Some(Happening::Gossip) => self.gossip(),
+                Some(Happening::Expire(host)) => self.expire(host),
+                _ => {}
+            }
+            self.check();
+        }
+        self.now = end;
+    }
+
+    fn at(&mut self, when: Micros, happening: Happening) {
+        self.order += 1;
+        self.happenings.insert(self.order, happening);
+        self.queue.push(Reverse((when, self.order)));
+    }
+
+    fn soon(&mut self, host: usize, delay: Micros, input: Input) {
+        let run = self.hosts[host].run;
+        self.at(self.now + delay, Happening::Input(host, run, Box::new(input)));
+    }
+
+    pub fn local(&self, at: usize) -> Instant {
+        let host = &self.hosts[at];
+        let drift = (self.now as i128 * i128::from(host.ppm) / 1_000_000) as i64;
+        Instant::from_micros((host.offset + self.now).saturating_add_signed(drift))
+    }
+
+    fn real(&self, at: usize, local: Instant) -> Micros {
+        let host = &self.hosts[at];
+        let since = i128::from(local.micros()) - i128::from(host.offset);
+        let real = since * 1_000_000 / (1_000_000 + i128::from(host.ppm)) + 1;
+        u64::try_from(real).unwrap_or(0).max(self.now)
+    }
+
+    pub fn feed(&mut self, at: usize, input: Input) {
+        if self.hosts[at].paused {
+            // A socket's buffer is bounded.
+            if self.hosts[at].waiting.len() < 2000 {
+                self.hosts[at].waiting.push(input);
+            }
+            return;
+        }
+        let now = self.local(at);
+        let second = self.now / SECOND;
+        let host = &mut self.hosts[at];
+        host.calls = if host.calls.0 == second { (second, host.calls.1 + 1) } else { (second, 1) };
+        let busy = host.calls.1 > 3000;
+        let Some(engine) = &mut host.engine else { return };
+        let actions = engine.handle(input, now);
+        host.mode = engine.mode();
+        let deadline = engine.deadline(now);
+        host.wake += 1;
+        let wake = host.wake;
+        if busy {
+            self.violations.push(format!("n{at} is busy: over 3000 calls in a second"));
+        }
+        if let Some(deadline) = deadline {
+            let when = self.real(at, deadline).max(self.now + 1);
+            self.at(when, Happening::Wake(at, wake));
+        }
+        for action in actions {
+            self.perform(at, action);
+        }
+        self.note_owner(at, now);
+    }
+
+    fn perform(&mut self, at: usize, action: Action) {
+        match action {
+            Action::Send { to, message } => self.send(at, to, message),
+            Action::Install { vip, until, .. } => {
+                self.hosts[at].kernel.insert(vip, until);
+                let when = self.real(at, until);
+                self.at(when, Happening::Expire(at));
+                let delay = self.rng.u64(30..300);
+                self.soon(at, delay, Input::Installed { vip, result: Ok(()) });
+            }
+            Action::Remove(vip) => {
+                self.hosts[at].kernel.remove(&vip);
+                let delay = self.rng.u64(30..300);
+                self.soon(at, delay, Input::Removed { vip, result: Ok(()) });
+            }
+            Action::Probe(vip) => self.probe(at, vip),
+            Action::Publish(record) => {
+                self.hosts[at].record = Some(*record);
+                self.gossip_from(at);
+            }
+            Action::SignVoters(set) => {
+                self.soon(at, 300, Input::Voters(SignedVoters { set, signature: Vec::new() }));
+            }
+            Action::StoreVoters(signed) => {
+                let stamp = signed.set.stamp();
+                self.hosts[at].disk = Some(signed);
+                let delay = self.rng.u64(500..20 * MS);
+                self.soon(at, delay, Input::VotersStored { stamp, result: Ok(()) });
+            }
+            Action::Log(event) => self.note(&format!("n{at}: {}", event.text)),
+            Action::Exit => {
+                self.note(&format!("n{at} exits"));
+                self.hosts[at].engine = None;
+                self.hosts[at].run += 1;
+                self.forgot = true;
+            }
+            Action::Announce(_) | Action::ProbeGateway => {}
+        }
+    }
+
+    fn send(&mut self, from: usize, to: NodeId, message: Message) {
+        let Some(to) = (0..self.hosts.len()).find(|at| node(*at) == to) else { return };
+        if !self.reaches(from, to) || self.rng.u8(0..100) < self.plan.loss {
+            return;
+        }
+        let copies = if self.rng.u8(0..100) < self.plan.duplicates { 2 } else { 1 };
+        for _ in 0..copies {
+            let delay = self.rng.u64(100..=self.plan.delay.max(200));
+            let message = message.clone();
+            let input = match message {
+                Message::Voters(signed) => Input::Voters(signed),
+                message => Input::Message { from: node(from), message },
+            };
+            self.soon(to, delay, input);
+        }
+    }
+
+    fn reaches(&self, from: usize, to: usize) -> bool {
+        let linked = self.hosts[from].link && self.hosts[to].link;
+        linked && !self.cut.contains(&(from, to))
+    }
+
+    fn probe(&mut self, at: usize, vip: VipId) {
+        for other in 0..self.hosts.len() {
+            let there = self.hosts[other].kernel.contains_key(&vip);
+            if other != at && there && self.reaches(at, other) && self.reaches(other, at) {
+                self.soon(at, 120, Input::Claim { vip, mac: mac(other) });
+            }
+        }
+    }
+
+    fn gossip(&mut self) {
+        for at in 0..self.hosts.len() {
+            self.gossip_from(at);
+        }
+        self.at(self.now + GOSSIP, Happening::Gossip);
+    }
+
+    fn gossip_from(&mut self, at: usize) {
+        let Some(record) = self.hosts[at].record.clone().filter(|_| !self.hosts[at].paused) else { return };
+        // What a node last said is passed on after its end, as gossip does.
+        for to in (0..self.hosts.len()).filter(|to| *to != at) {
+            if self.reaches(at, to) {
+                let delay = self.rng.u64(500..30 * MS);
+                self.soon(to, delay, Input::Member(Box::new(record.clone())));
+            }
+        }
+    }
+
+    fn expire(&mut self, at: usize) {
+        let now = self.local(at);
+        let gone: Vec<VipId> =
+            self.hosts[at].kernel.iter().filter(|(_, until)| **until <= now).map(|(vip, _)| *vip).collect();
+        for vip in gone {
+            self.hosts[at].kernel.remove(&vip);
+            self.feed(at, Input::AddressLost(vip));
+        }
+    }
+
+    // ---- what must always hold
+
+    pub fn holders(&self, vip: VipId) -> Vec<usize> {
+        (0..self.hosts.len()).filter(|at| self.hosts[*at].kernel.contains_key(&vip)).collect()
+    }
+
+    fn check(&mut self) {
+        for vip in self.vips() {
+            let holders = self.holders(vip);
+            let promised = holders.iter().any(|at| self.hosts[*at].mode == Mode::Quorum);
+            if holders.len() > 1 && promised {
+                self.violations
+                    .push(format!("I1: {:.3} ms: {holders:?} hold {vip}", self.now as f64 / 1000.0));
+            }
+            if !holders.is_empty() {
+                self.owned.insert(vip, self.now);
+            }
+        }
+    }
+
+    /// I2: the terms of successive owners rise.
+    fn note_owner(&mut self, at: usize, now: Instant) {
+        for vip in self.vips() {
+            let Some(engine) = self.hosts[at].engine.as_ref().filter(|_| self.hosts[at].mode == Mode::Quorum)
+            else {
+                return;
+            };
+            let Owner::Us { term, .. } = engine.owner(vip, now) else { continue };
+            let (highest, by) = self.highest_term.get(&vip).copied().unwrap_or((0, at));
+            if by != at && term.0 <= highest && !self.forgot {
+                self.violations.push(format!("I2: n{at} holds {vip} under term {term}, n{by} had {highest}"));
+            }
+            if by == at || term.0 > highest {
+                self.highest_term.insert(vip, (term.0, at));
+            }
+        }
+    }
+}
