@@ -248,6 +248,7 @@ impl Engine {
     pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Action> {
         let freed = self.voter.expire(now);
         self.tell_freed(freed, None, now);
+        self.dirty |= self.voter.wakes(now);
         self.take_in(input, now);
         self.grow_voters(now);
         self.settle(now);

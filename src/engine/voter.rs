@@ -17,6 +17,7 @@ pub struct Voter {
     incarnation: Incarnation,
     timers: Timers,
     silent_until: Instant,
+    awake: bool,
     /// The end of the lease that follows a [`Step::Commit`].
     holders_only_until: Instant,
     sessions: BTreeMap<NodeId, Session>,
@@ -58,6 +59,7 @@ impl Voter {
             incarnation,
             timers,
             silent_until: now + timers.silence(), // V0
+            awake: false,
             holders_only_until: now,
             sessions: BTreeMap::new(),
             next_session: 1,
@@ -77,9 +79,11 @@ impl Voter {
         self.sessions.values().map(|s| s.expires).chain(silence).min()
     }
 
-    #[must_use]
-    pub fn silent_until(&self) -> Instant {
-        self.silent_until
+    /// True once, when the silence has ended.
+    pub fn wakes(&mut self, now: Instant) -> bool {
+        let wakes = !self.awake && now >= self.silent_until;
+        self.awake |= wakes;
+        wakes
     }
 
     /// V4.
@@ -113,11 +117,6 @@ impl Voter {
         let verdicts = advert.bids.iter().map(|bid| self.judge(from, bid, now)).collect();
         let answer = Answer { verdicts, ..self.answer(advert, rules, session, None) };
         (Some(answer), freed)
-    }
-
-    #[must_use]
-    pub fn has_granted(&self, node: NodeId, vip: VipId) -> bool {
-        self.vips.get(&vip).is_some_and(|seat| seat.holder == Some(node))
     }
 
     /// V1 and V2: the live session that this advert renews, or why it is not heeded.

@@ -13,6 +13,8 @@ use haclusterd_proto::{ClusterId, NodeId};
 pub struct Voters {
     me: NodeId,
     current: Option<SignedVoters>,
+    /// Of `current`.
+    stamp: VotersStamp,
     /// On its way to the disk.
     storing: Option<SignedVoters>,
     /// Stored by the issuer, and not acted by until both old voters have confirmed it.
@@ -50,7 +52,8 @@ pub enum Stored {
 impl Voters {
     #[must_use]
     pub fn new(me: NodeId, stored: Option<SignedVoters>, now: Instant) -> Voters {
-        Voters { me, current: stored, storing: None, prepared: None, adopted_at: now, signing: 0 }
+        let stamp = stored.as_ref().map(|signed| signed.set.stamp()).unwrap_or_default();
+        Voters { me, current: stored, stamp, storing: None, prepared: None, adopted_at: now, signing: 0 }
     }
 
     #[must_use]
@@ -60,7 +63,7 @@ impl Voters {
 
     #[must_use]
     pub fn stamp(&self) -> VotersStamp {
-        self.set().map(VoterSet::stamp).unwrap_or_default()
+        self.stamp
     }
 
     #[must_use]
@@ -127,6 +130,7 @@ impl Voters {
             return Stored::Nothing;
         }
         (self.current, self.prepared, self.adopted_at) = (Some(signed), None, now);
+        self.stamp = stamp;
         Stored::Adopted
     }
 
@@ -175,7 +179,7 @@ impl Voters {
 
     fn majority_has(&self, set: &VoterSet, others: &[Candidate]) -> bool {
         let has = |node: NodeId| {
-            node == self.me || others.iter().any(|o| o.node == node && o.alive && o.stamp == set.stamp())
+            node == self.me || others.iter().any(|o| o.node == node && o.alive && o.stamp == self.stamp)
         };
         set.voters.iter().filter(|node| has(**node)).count() >= set.quorum()
     }

@@ -85,6 +85,8 @@ fn course(seed: u64) -> World {
     }
     world.note("everything is mended");
     world.heal();
+    world.run_until(world.now + 3 * SECOND);
+    world.heal(); // who was still on its way out
     world.run_until(world.now + 12 * SECOND);
     world
 }
