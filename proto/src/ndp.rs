@@ -22,6 +22,9 @@ pub const ETHERTYPE: u16 = 0x86dd;
 pub const ICMPV6: u8 = 58;
 pub const SOLICITATION: u8 = 135;
 pub const ADVERTISEMENT: u8 = 136;
+/// Where a filter finds that a frame is of interest.
+pub const NEXT_HEADER_AT: u32 = 20;
+pub const TYPE_AT: u32 = ICMP as u32;
 
 const ICMP: usize = ethernet::HEADER + 40;
 /// No router lowers it, so it proves that the frame comes from this link.
