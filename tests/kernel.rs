@@ -3,6 +3,8 @@
 //! Each test executes itself again inside a network and mount namespace of its own (as root, or in a user
 //! namespace), where `v0` is a virtual cable to a second namespace `peer`. All of it goes with the process.
 
+#![allow(clippy::unwrap_used)]
+
 use haclusterd::io::neighbor::{Claim, ClaimKind, Neighbor, NeighborError};
 use haclusterd::io::netlink::{self, Address, Event, Kernel, KernelError};
 use haclusterd_proto::MacAddr;
@@ -34,6 +36,7 @@ fn isolated(name: &str, wrapper: &[&str], body: impl FnOnce()) {
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env(INSIDE, "1")
+        .env("RUST_BACKTRACE", "0")
         .output()
         .expect("unshare (util-linux) runs");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -69,14 +72,9 @@ fn run(command: &str) -> String {
 }
 
 fn index(interface: &str) -> u32 {
-    std::fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or_else(|| {
-            // /sys shows the namespace that mounted it.
-            let line = run(&format!("ip -o link show {interface}"));
-            line.split(':').next().unwrap().parse().unwrap()
-        })
+    // Not from /sys, which shows the namespace that mounted it.
+    let line = run(&format!("ip -o link show {interface}"));
+    line.split(':').next().unwrap().parse().unwrap()
 }
 
 fn net(text: &str) -> IpNet {
@@ -117,7 +115,8 @@ impl<T: Debug> Seen<T> {
     where
         T: PartialEq,
     {
-        self.within(SOON, |item| *item == wanted).await
+        let found = tokio::time::timeout(SOON, self.within(2 * SOON, |item| *item == wanted)).await;
+        found.unwrap_or_else(|_| panic!("not soon: {wanted:?}"))
     }
 }
 
@@ -146,12 +145,11 @@ fn an_address_is_added_renewed_and_deleted() {
         for address in &both {
             events.soon(Event::AddressAdded { index: v0, net: address.net, ours: true }).await;
         }
-        let shown = run("ip -N addr show dev v0");
-        let ours: Vec<&str> = shown.lines().filter(|line| line.contains("proto 112")).collect();
-        assert_eq!(ours.len(), 2, "{shown}");
-        assert!(ours.iter().all(|line| line.contains("deprecated")), "{shown}");
-        assert!(ours[0].ends_with("v0:vip"), "{shown}");
-        assert!(shown.contains("valid_lft 5sec preferred_lft 0sec"), "{shown}");
+        let shown = run("ip addr show dev v0");
+        for wanted in ["scope global deprecated dynamic noprefixroute v0:vip", "nodad deprecated"] {
+            assert!(shown.contains(wanted), "{wanted}: {shown}");
+        }
+        assert_eq!(shown.matches("valid_lft 5sec preferred_lft 0sec").count(), 2, "{shown}");
 
         events.all_within(SOON).await;
         both.iter_mut().for_each(|address| address.valid_for = 60);
@@ -238,8 +236,7 @@ fn somebody_elses_address_is_refused_and_stays() {
             let error = kernel.add(&[free.clone(), taken.clone()]).await.unwrap_err();
             assert!(matches!(error, KernelError::Foreign { .. }), "{foreign}: {error}");
             kernel.delete(&[(taken.ifindex, taken.net)]).await.unwrap();
-            let shown = run("ip -N addr");
-            assert!(shown.contains("10.9.0.100") && !shown.contains("proto 112"), "{foreign}: {shown}");
+            assert_eq!(kernel.sweep().await.unwrap(), [], "{foreign}: nothing is ours");
             run(&format!("ip addr del {foreign}"));
         }
     });
@@ -314,7 +311,8 @@ fn a_links_life_is_followed() {
         run("ip link set v0 up");
         events.soon(link(v0, "v0", true)).await;
         run("ip -n peer link set v1 down");
-        events.soon(link(v0, "v0", false)).await;
+        // The kernel tells of a lost carrier at most once a second.
+        events.within(3 * SOON, |event| *event == link(v0, "v0", false)).await;
         run("ip -n peer link set v1 up");
         events.soon(link(v0, "v0", true)).await;
 

@@ -44,7 +44,7 @@ pub struct Address {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A new interface, or a change of one. `up` means that frames can be sent: up, with carrier, operational.
+    /// A new interface, or a change of one. `up` means that frames can be sent: up, with carrier, not dormant.
     Link {
         index: u32,
         name: String,

@@ -171,8 +171,9 @@ impl Link {
             LinkAttribute::Address(bytes) => bytes.as_slice().try_into().ok().map(MacAddr),
             _ => None,
         });
-        // Carrier alone is too early: until the kernel calls the interface running, it discards what is sent.
-        let up = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp | LinkFlags::Running);
+        // Not `Running`: that follows the carrier up to a second late (linkwatch), when frames have long been sent.
+        let flags = message.header.flags;
+        let up = flags.contains(LinkFlags::Up | LinkFlags::LowerUp) && !flags.contains(LinkFlags::Dormant);
         Some(Link { name, up, mac })
     }
 }
