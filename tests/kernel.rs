@@ -1,75 +1,21 @@
-//! The kernel's adapters against a real kernel: `cargo test --test kernel`.
-//!
-//! Each test executes itself again inside a network and mount namespace of its own (as root, or in a user
-//! namespace), where `v0` is a virtual cable to a second namespace `peer`. All of it goes with the process.
+//! The kernel's adapters against a real kernel, in namespaces of their own: `cargo test --test kernel`.
 
 #![allow(clippy::unwrap_used)]
 
+mod netns;
+
 use haclusterd::io::neighbor::{Claim, ClaimKind, Neighbor, NeighborError};
 use haclusterd::io::netlink::{self, Address, Event, Kernel, KernelError};
-use haclusterd_proto::MacAddr;
 use ipnet::IpNet;
+use netns::{OURS, PEERS, SOON, Seen, cable, isolated, run, wired};
 use std::collections::BTreeSet;
-use std::fmt::Debug;
-use std::future::Future;
 use std::net::{IpAddr, TcpListener};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 
-const INSIDE: &str = "HACLUSTERD_TEST_INSIDE";
-const OURS: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x0a]);
-const PEERS: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x0b]);
 const STRANGER: &str = "02:00:00:00:00:99";
-/// What happens at once happens within this.
-const SOON: Duration = Duration::from_millis(500);
-
-fn isolated(name: &str, wrapper: &[&str], body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return body();
-    }
-    let namespaces = if rustix::process::geteuid().is_root() { "-nm" } else { "-Urnm" };
-    let output = Command::new("unshare")
-        .arg(namespaces)
-        .args(wrapper)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env(INSIDE, "1")
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .expect("unshare (util-linux) runs");
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "inside the namespace:\n{text}");
-    assert!(text.contains("1 passed"), "the test of this name did not run:\n{text}");
-}
-
-/// A test body with the cable in place.
-fn wired<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) {
-    isolated(name, &[], || {
-        run("mount -t tmpfs tmpfs /run");
-        run("ip netns add peer");
-        run("ip link set lo up");
-        cable();
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let limit = Duration::from_secs(20);
-        runtime.block_on(async { tokio::time::timeout(limit, body()).await }).expect("ends within 20 s");
-    });
-}
-
-fn cable() {
-    run(&format!("ip link add v0 address {OURS} type veth peer name v1 address {PEERS} netns peer"));
-    run("ip link set v0 up");
-    run("ip -n peer link set v1 up");
-}
-
-fn run(command: &str) -> String {
-    let words: Vec<&str> = command.split(' ').collect();
-    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
-    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 fn index(interface: &str) -> u32 {
     // Not from /sys, which shows the namespace that mounted it.
@@ -87,37 +33,6 @@ fn ip(text: &str) -> IpAddr {
 
 fn vip(text: &str, valid_for: u32) -> Address {
     Address { ifindex: index("v0"), net: net(text), label: None, valid_for }
-}
-
-/// What an adapter reported, in order.
-struct Seen<T>(UnboundedReceiver<T>);
-
-impl<T: Debug> Seen<T> {
-    async fn within(&mut self, limit: Duration, wanted: impl Fn(&T) -> bool) -> T {
-        let mut others = Vec::new();
-        let found = tokio::time::timeout(limit, async {
-            loop {
-                match self.0.recv().await.unwrap() {
-                    item if wanted(&item) => return item,
-                    other => others.push(other),
-                }
-            }
-        });
-        found.await.unwrap_or_else(|_| panic!("not within {limit:?}, but {others:?}"))
-    }
-
-    async fn all_within(&mut self, limit: Duration) -> Vec<T> {
-        tokio::time::sleep(limit).await;
-        std::iter::from_fn(|| self.0.try_recv().ok()).collect()
-    }
-
-    async fn soon(&mut self, wanted: T) -> T
-    where
-        T: PartialEq,
-    {
-        let found = tokio::time::timeout(SOON, self.within(2 * SOON, |item| *item == wanted)).await;
-        found.unwrap_or_else(|_| panic!("not soon: {wanted:?}"))
-    }
 }
 
 async fn kernel() -> (Kernel, Seen<Event>) {
@@ -161,7 +76,7 @@ fn an_address_is_added_renewed_and_deleted() {
         let gone = both.each_ref().map(|address| (v0, address.net));
         kernel.delete(&gone).await.unwrap();
         for (index, net) in gone {
-            events.within(SOON, |event| *event == Event::AddressGone { index, net }).await;
+            events.soon(Event::AddressGone { index, net }).await;
         }
         kernel.delete(&gone).await.expect("absent is success");
         kernel.delete(&[(4711, both[0].net)]).await.expect("absent with its interface is success");
@@ -311,8 +226,8 @@ fn a_links_life_is_followed() {
         run("ip link set v0 up");
         events.soon(link(v0, "v0", true)).await;
         run("ip -n peer link set v1 down");
-        // The kernel tells of a lost carrier at most once a second.
-        events.within(3 * SOON, |event| *event == link(v0, "v0", false)).await;
+        // Up to a second late: the kernel limits how often it tells of a carrier lost.
+        events.soon(link(v0, "v0", false)).await;
         run("ip -n peer link set v1 up");
         events.soon(link(v0, "v0", true)).await;
 
@@ -445,20 +360,25 @@ fn what_others_announce_and_probe_is_heard() {
     wired("what_others_announce_and_probe_is_heard", || async {
         let (_neighbor, mut claims) = neighbor(&["10.9.0.100", "fd00::100"]);
         let claim = |addr, kind| Claim { addr: ip(addr), mac: PEERS, ifindex: index("v0"), kind };
-        let arping = "ip netns exec peer arping -q -c1 -w1 -I v1";
-        for (how, kind) in [("-U", ClaimKind::Announcement), ("-A", ClaimKind::Announcement)] {
-            run("ip -n peer addr replace 10.9.0.100/24 dev v1");
-            let _ = Command::new("sh").args(["-c", &format!("{arping} {how} 10.9.0.100")]).output().unwrap();
-            claims.soon(claim("10.9.0.100", kind)).await;
+        // Its exit code tells whether anybody answered, and nobody does.
+        let arping = |how: &str| {
+            let words = format!("netns exec peer arping -c1 -w1 -I v1 {how} 10.9.0.100");
+            Command::new("ip").args(words.split(' ')).output().unwrap();
+        };
+        run("ip -n peer addr add 10.9.0.100/24 dev v1");
+        for gratuitous in ["-U", "-A"] {
+            arping(gratuitous);
+            claims.soon(claim("10.9.0.100", ClaimKind::Announcement)).await;
         }
         run("ip -n peer addr del 10.9.0.100/24 dev v1");
         claims.all_within(SOON).await;
-        let _ = Command::new("sh").args(["-c", &format!("{arping} -0 10.9.0.100")]).output().unwrap();
+        arping("-0");
         claims.soon(claim("10.9.0.100", ClaimKind::Probe)).await;
-        // Joined by whoever asks for a solicited-node group, as a promiscuous bridge is.
+
+        // Otherwise an interface does not hear the group of an address that it does not have.
         run("ip link set v0 allmulticast on");
         run("ip -n peer addr add fd00::100/64 dev v1");
-        claims.within(3 * SOON, |seen| *seen == claim("fd00::100", ClaimKind::Probe)).await;
+        claims.soon(claim("fd00::100", ClaimKind::Probe)).await;
     });
 }
 

@@ -152,8 +152,8 @@ mod tests {
     const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x0b]);
     const VIP: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 100);
 
-    /// Captured from keepalived 2.2.7 (its gratuitous ARP), arping (`-A` and an ordinary request, both padded)
-    /// and Linux 6.18 (the answer).
+    /// Captured from keepalived 2.2.7 (its gratuitous ARP), arping (an ordinary request, padded) and Linux 6.18
+    /// (the answer).
     const KEEPALIVED: &str =
         "ffffffffffff02000000000a0806000108000604000102000000000a0a090064ffffffffffff0a090064";
     const ARPING: &str = "ffffffffffff02000000000a0806000108000604000102000000000a0a0900010000000000000a090002\

@@ -64,7 +64,7 @@ pub struct Neighbor {
     ndp: Arc<AsyncFd<Socket>>,
     watched: Arc<ArcSwap<BTreeSet<IpAddr>>>,
     malformed: Arc<AtomicU64>,
-    _readers: JoinSet<()>,
+    readers: JoinSet<()>,
 }
 
 impl Neighbor {
@@ -85,7 +85,7 @@ impl Neighbor {
             ndp: Arc::new(ndp),
             watched: Arc::new(ArcSwap::from_pointee(watch)),
             malformed: Arc::default(),
-            _readers: JoinSet::new(),
+            readers: JoinSet::new(),
         };
         for (tap, look) in [(&neighbor.arp, arp_claim as Look), (&neighbor.ndp, ndp_claim as Look)] {
             let reader = Reader {
@@ -97,7 +97,7 @@ impl Neighbor {
                 malformed: neighbor.malformed.clone(),
                 claims: claims.clone(),
             };
-            neighbor._readers.spawn(reader.run());
+            neighbor.readers.spawn(reader.run());
         }
         Ok(neighbor)
     }

@@ -26,7 +26,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Marks an address as ours. 112 is VRRP's protocol number; the kernel uses 1 to 3 and keepalived 18.
+/// Marks an address as ours. 112 is VRRP's protocol number; the kernel uses 1 to 3 and keepalived 18. Every
+/// haclusterd uses the same, so a network namespace has room for one.
 pub const IFA_PROTO: u8 = 112;
 
 /// The kernel answers inside the call. An answer that has not come by now was lost.
@@ -139,13 +140,12 @@ impl Kernel {
                 return Err(KernelError::Foreign { ifindex: other.ifindex, address: other.net });
             }
         }
-        let results = join_all(addresses.iter().map(|address| install(&handle, address, &held))).await;
-        let fresh = |a: &&Address| !held.iter().any(|h| (h.ifindex, h.net) == (a.ifindex, a.net));
-        let installed =
-            addresses.iter().zip(&results).filter(|(_, r)| r.is_ok()).map(|(a, _)| a).filter(fresh);
-        let undo: Vec<_> = installed.map(|a| (a.ifindex, a.net)).collect();
-        let outcome = results.into_iter().collect::<Result<(), _>>();
+        let outcomes = join_all(addresses.iter().map(|address| install(&handle, address, &held))).await;
+        let new = outcomes.iter().zip(addresses).filter(|(done, new)| done.is_ok() && !new.is_among(&held));
+        let undo: Vec<_> = new.map(|(_, address)| (address.ifindex, address.net)).collect();
+        let outcome = outcomes.into_iter().collect::<Result<(), _>>();
         if outcome.is_err() {
+            // If this fails too, the lifetime of these addresses ends soon.
             let _ = remove(&handle, &undo).await;
         }
         outcome
@@ -165,6 +165,12 @@ impl Kernel {
         let ours = ours(&handle).await?;
         remove(&handle, &ours).await?;
         Ok(ours)
+    }
+}
+
+impl Address {
+    fn is_among(&self, held: &[Held]) -> bool {
+        held.iter().any(|held| (held.ifindex, held.net) == (self.ifindex, self.net))
     }
 }
 
@@ -215,7 +221,7 @@ async fn install(handle: &rtnetlink::Handle, address: &Address, held: &[Held]) -
     let mut request = handle.address().add(ifindex, net.addr(), net.prefix_len());
     *request.message_mut() = describe(address, held);
     // Without `replace`, somebody's address that came since we looked is not overwritten.
-    if held.iter().any(|held| (held.ifindex, held.net) == (ifindex, net)) {
+    if address.is_among(held) {
         request = request.replace();
     }
     answer(request.execute()).await?.map_err(|error| refusal(&error, "add", ifindex, net))
