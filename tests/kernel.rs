@@ -187,6 +187,7 @@ fn the_subnets_route_is_left_to_the_hosts_own_address() {
         for _ in 0..2 {
             kernel.add(&[four.clone(), six.clone()]).await.unwrap();
             assert_eq!(run("ip route show dev v0") + &run("ip -6 route show dev v0"), before);
+            assert_eq!(run("ip addr show dev v0").matches("noprefixroute").count(), 2);
         }
         kernel.sweep().await.unwrap();
         assert_eq!(run("ip route show dev v0") + &run("ip -6 route show dev v0"), before);

@@ -273,8 +273,8 @@ fn describe(address: &Address, held: &[Held]) -> AddressMessage {
     message
 }
 
-/// The route to an address's subnet goes when the address does. Where the host has an address of its own in
-/// that subnet, the route is that one's, and ours must not give it a lifetime.
+/// Whether the kernel shall make a route to the address's subnet, and remove it with the address. Not where the
+/// host has an address of its own in that subnet: the route is that one's, and stays out of our coming and going.
 fn wants_route(address: &Address, held: &[Held]) -> bool {
     let Address { ifindex, net, .. } = *address;
     let shared = |held: &Held| !held.ours && held.ifindex == ifindex && held.net.trunc() == net.trunc();
