@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod codec;
 pub mod control;
 pub mod member;
+pub mod ethernet;
 pub mod ndp;
 pub mod token;
 pub mod units;

@@ -1,1 +1,308 @@
+//! The kernel's addresses and links; the only module that names rtnetlink, whose API changes every few months.
+//!
+//! What this daemon installs carries [`IFA_PROTO`] and a short lifetime. The first tells our addresses from an
+//! operator's, who keeps his whatever happens here; the second lets the kernel take an address away when the
+//! daemon that should renew it is dead or stopped.
+//!
+//! Each command opens a socket of its own (some 30 µs): no reconnecting, no answer that belongs to another, and
+//! a flood of the monitor's news cannot lose one.
 
+mod monitor;
+
+use futures::TryStreamExt;
+use futures::future::join_all;
+use haclusterd_proto::MacAddr;
+use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
+};
+use rustix::io::Errno;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Marks an address as ours. 112 is VRRP's protocol number; the kernel uses 1 to 3 and keepalived 18. Every
+/// haclusterd uses the same, so a network namespace has room for one.
+pub const IFA_PROTO: u8 = 112;
+
+/// The kernel answers inside the call. An answer that has not come by now was lost.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    pub ifindex: u32,
+    pub net: IpNet,
+    /// IPv4 only, at most 15 bytes.
+    pub label: Option<String>,
+    /// Seconds, at least 1, until the kernel removes the address unless it is added again. It may take 0.6 s more.
+    pub valid_for: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A new interface, or a change of one. `up` means that frames can be sent: up, with carrier, not dormant.
+    Link {
+        index: u32,
+        name: String,
+        up: bool,
+        mac: Option<MacAddr>,
+    },
+    /// Also the old name of a renamed interface.
+    LinkGone {
+        index: u32,
+        name: String,
+    },
+    /// A new address, or one that changed hands.
+    AddressAdded {
+        index: u32,
+        net: IpNet,
+        ours: bool,
+    },
+    AddressGone {
+        index: u32,
+        net: IpNet,
+    },
+}
+
+/// Called for every event, in order, by the monitor's task: it must not block.
+pub type Events = Arc<dyn Fn(Event) + Send + Sync>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error(
+        "this process lacks {missing}: run it as root, or with AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW in its unit"
+    )]
+    Capability { missing: String },
+    #[error("there is no interface with index {ifindex}")]
+    NoInterface { ifindex: u32 },
+    #[error(
+        "{address} is on this host already (interface index {ifindex}), and haclusterd did not put it there: \
+         remove it (ip address del {address} dev …) or strike it from the configuration"
+    )]
+    Foreign { ifindex: u32, address: IpNet },
+    #[error("the kernel refused to {verb} {address}: {source}{remedy}")]
+    Refused { verb: &'static str, address: IpNet, source: io::Error, remedy: &'static str },
+    #[error("the kernel gave no list of its {what}: {why}")]
+    NoList { what: &'static str, why: String },
+    #[error("no netlink socket: {0}")]
+    NoSocket(#[from] io::Error),
+    #[error("the kernel did not answer within {} s", ANSWER_WITHIN.as_secs())]
+    NoAnswer,
+}
+
+/// Both are asked for at once, so that an operator mends his unit once.
+pub fn check_capabilities() -> Result<(), KernelError> {
+    use rustix::thread::CapabilitySet;
+    let have = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    let needed = [(CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"), (CapabilitySet::NET_RAW, "CAP_NET_RAW")];
+    let missing: Vec<&str> =
+        needed.into_iter().filter(|(bit, _)| !have.contains(*bit)).map(|(_, name)| name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(KernelError::Capability { missing: missing.join(" and ") })
+}
+
+/// Watches as long as a clone of it lives.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    _monitor: Arc<JoinSet<()>>,
+    resyncs: Arc<AtomicU64>,
+}
+
+impl Kernel {
+    /// Reports all links and addresses, then what changes. The monitor outlives overruns and restarts of its
+    /// socket: it compares a new list with what it had reported, and reports the difference.
+    pub async fn start(events: Events) -> Result<Kernel, KernelError> {
+        let resyncs = Arc::new(AtomicU64::new(0));
+        let monitor = monitor::start(events, resyncs.clone()).await?;
+        Ok(Kernel { _monitor: Arc::new(monitor), resyncs })
+    }
+
+    /// How often the monitor had to begin anew.
+    #[must_use]
+    pub fn resyncs(&self) -> u64 {
+        self.resyncs.load(Ordering::Relaxed)
+    }
+
+    /// Installs all of these or none, and renews the lifetime of those that are there already. An address that
+    /// this host has from somebody else is refused and stays as it is.
+    pub async fn add(&self, addresses: &[Address]) -> Result<(), KernelError> {
+        let handle = connect()?;
+        let held = list(&handle).await?;
+        for Address { net, .. } in addresses {
+            if let Some(other) = held.iter().find(|held| !held.ours && held.net.addr() == net.addr()) {
+                return Err(KernelError::Foreign { ifindex: other.ifindex, address: other.net });
+            }
+        }
+        let outcomes = join_all(addresses.iter().map(|address| install(&handle, address, &held))).await;
+        let new = outcomes.iter().zip(addresses).filter(|(done, new)| done.is_ok() && !new.is_among(&held));
+        let undo: Vec<_> = new.map(|(_, address)| (address.ifindex, address.net)).collect();
+        let outcome = outcomes.into_iter().collect::<Result<(), _>>();
+        if outcome.is_err() {
+            // If this fails too, the lifetime of these addresses ends soon.
+            let _ = remove(&handle, &undo).await;
+        }
+        outcome
+    }
+
+    /// Removes those of these that are ours. What is absent, or not ours, needs no removing.
+    pub async fn delete(&self, addresses: &[(u32, IpNet)]) -> Result<(), KernelError> {
+        let handle = connect()?;
+        let ours = ours(&handle).await?;
+        let present: Vec<_> = addresses.iter().copied().filter(|address| ours.contains(address)).collect();
+        remove(&handle, &present).await
+    }
+
+    /// Removes whatever is ours, from every interface, and says what that was.
+    pub async fn sweep(&self) -> Result<Vec<(u32, IpNet)>, KernelError> {
+        let handle = connect()?;
+        let ours = ours(&handle).await?;
+        remove(&handle, &ours).await?;
+        Ok(ours)
+    }
+}
+
+impl Address {
+    fn is_among(&self, held: &[Held]) -> bool {
+        held.iter().any(|held| (held.ifindex, held.net) == (self.ifindex, self.net))
+    }
+}
+
+/// An address that this host has.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    ifindex: u32,
+    net: IpNet,
+    ours: bool,
+}
+
+impl Held {
+    /// `None` for what is no address of the host, such as multicast groups.
+    fn of(message: &AddressMessage) -> Option<Held> {
+        let find =
+            |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
+        // On a point-to-point link, IFA_ADDRESS is the other end.
+        let local = find(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
+        let address = find(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
+        let ours =
+            message.attributes.contains(&AddressAttribute::Protocol(AddressProtocol::Other(IFA_PROTO)));
+        let net = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
+        Some(Held { ifindex: message.header.index, net, ours })
+    }
+}
+
+fn connect() -> Result<rtnetlink::Handle, KernelError> {
+    let (connection, handle, _) = rtnetlink::new_connection()?;
+    // Ends with the handle.
+    tokio::spawn(connection);
+    Ok(handle)
+}
+
+async fn list(handle: &rtnetlink::Handle) -> Result<Vec<Held>, KernelError> {
+    let messages: Vec<_> = answer(handle.address().get().execute().try_collect())
+        .await?
+        .map_err(|why: rtnetlink::Error| KernelError::NoList { what: "addresses", why: why.to_string() })?;
+    Ok(messages.iter().filter_map(Held::of).collect())
+}
+
+async fn ours(handle: &rtnetlink::Handle) -> Result<Vec<(u32, IpNet)>, KernelError> {
+    let held = list(handle).await?;
+    Ok(held.iter().filter(|held| held.ours).map(|held| (held.ifindex, held.net)).collect())
+}
+
+async fn install(handle: &rtnetlink::Handle, address: &Address, held: &[Held]) -> Result<(), KernelError> {
+    let Address { ifindex, net, .. } = *address;
+    let mut request = handle.address().add(ifindex, net.addr(), net.prefix_len());
+    *request.message_mut() = describe(address, held);
+    // Without `replace`, somebody's address that came since we looked is not overwritten.
+    if address.is_among(held) {
+        request = request.replace();
+    }
+    answer(request.execute()).await?.map_err(|error| refusal(&error, "add", ifindex, net))
+}
+
+async fn remove(handle: &rtnetlink::Handle, addresses: &[(u32, IpNet)]) -> Result<(), KernelError> {
+    let removals = addresses.iter().map(|&(ifindex, net)| async move {
+        match answer(handle.address().del(message(ifindex, net)).execute()).await? {
+            // It went away by itself, or with its interface.
+            Err(error) if matches!(errno(&error), Errno::ADDRNOTAVAIL | Errno::NODEV | Errno::NXIO) => Ok(()),
+            other => other.map_err(|error| refusal(&error, "remove", ifindex, net)),
+        }
+    });
+    join_all(removals).await.into_iter().collect()
+}
+
+fn message(ifindex: u32, net: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = if net.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.prefix_len = net.prefix_len();
+    message.header.scope = AddressScope::Universe;
+    message.header.index = ifindex;
+    message.attributes = vec![AddressAttribute::Local(net.addr()), AddressAttribute::Address(net.addr())];
+    message
+}
+
+fn describe(address: &Address, held: &[Held]) -> AddressMessage {
+    let mut message = message(address.ifindex, address.net);
+    let mut flags = AddressFlags::empty();
+    if address.net.addr().is_ipv6() {
+        // Duplicate detection would keep the address unusable for a second; we have probed by ourselves.
+        flags |= AddressFlags::Nodad;
+    }
+    if !wants_route(address, held) {
+        flags |= AddressFlags::Noprefixroute;
+    }
+    let mut lifetime = CacheInfo::default();
+    lifetime.ifa_valid = address.valid_for;
+    // Deprecated from the start: good for connections that come in, not chosen for those that go out.
+    lifetime.ifa_preferred = 0;
+    message.attributes.extend([
+        AddressAttribute::Flags(flags),
+        AddressAttribute::Protocol(AddressProtocol::Other(IFA_PROTO)),
+        AddressAttribute::CacheInfo(lifetime),
+    ]);
+    if let (Some(label), IpAddr::V4(_)) = (&address.label, address.net.addr()) {
+        message.attributes.push(AddressAttribute::Label(label.clone()));
+    }
+    message
+}
+
+/// Whether the kernel shall make a route to the address's subnet, and remove it with the address. Not where the
+/// host has an address of its own in that subnet: the route is that one's, and stays out of our coming and going.
+fn wants_route(address: &Address, held: &[Held]) -> bool {
+    let Address { ifindex, net, .. } = *address;
+    let shared = |held: &Held| !held.ours && held.ifindex == ifindex && held.net.trunc() == net.trunc();
+    net.prefix_len() < net.max_prefix_len() && !held.iter().any(shared)
+}
+
+/// The answer of the kernel, or our impatience.
+async fn answer<T>(request: impl Future<Output = T>) -> Result<T, KernelError> {
+    tokio::time::timeout(ANSWER_WITHIN, request).await.map_err(|_| KernelError::NoAnswer)
+}
+
+fn errno(error: &rtnetlink::Error) -> Errno {
+    match error {
+        rtnetlink::Error::NetlinkError(answer) => Errno::from_raw_os_error(answer.raw_code().abs()),
+        _ => Errno::IO,
+    }
+}
+
+fn refusal(error: &rtnetlink::Error, verb: &'static str, ifindex: u32, address: IpNet) -> KernelError {
+    let errno = errno(error);
+    let remedy = match errno {
+        Errno::PERM => return KernelError::Capability { missing: "CAP_NET_ADMIN".into() },
+        Errno::NODEV => return KernelError::NoInterface { ifindex },
+        Errno::ACCESS | Errno::OPNOTSUPP if address.addr().is_ipv6() => {
+            "; IPv6 is switched off there, see net.ipv6.conf.*.disable_ipv6"
+        }
+        Errno::INVAL => "; Linux 5.18 is the first that can mark an address as ours",
+        _ => "",
+    };
+    KernelError::Refused { verb, address, source: errno.into(), remedy }
+}
