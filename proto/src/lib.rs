@@ -6,8 +6,10 @@ pub mod arp;
 pub mod cluster;
 pub mod codec;
 pub mod control;
-pub mod member;
+
 pub mod ethernet;
+pub mod join;
+pub mod member;
 pub mod ndp;
 pub mod token;
 pub mod units;

@@ -7,3 +7,4 @@ pub mod neighbor;
 pub mod netlink;
 pub mod probe;
 pub mod quic;
+pub mod tokens;

@@ -1,0 +1,287 @@
+//! Who this node is: its key, its certificate, and the CA of its cluster.
+//!
+//! ```text
+//! <state dir>/identity.pem   the node's key, its certificate, the CA's certificate: one file, so never half of it
+//! <state dir>/ca.key         the CA's key, only where certificates are issued
+//! ```
+
+mod ca;
+pub mod store;
+pub mod tls;
+pub mod trust;
+
+pub use ca::{LEAF_LIFE, SERVER_NAME};
+pub use store::StoreError;
+pub use trust::{CLOCK_TOLERANCE, CertError, MemberCert, Trust};
+
+pub(in crate::io) use ca::RequestedKey;
+
+use ca::{Ca, LeafNames};
+use haclusterd_proto::units::{BadUnit, check_name};
+use haclusterd_proto::{ClusterId, NodeId, Role};
+use rcgen::{KeyPair, PublicKeyData};
+use ring::rand::{SecureRandom, SystemRandom};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use store::{StateDir, read_private};
+
+const IDENTITY_FILE: &str = "identity.pem";
+const CA_KEY_FILE: &str = "ca.key";
+
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error(
+        "this node has no identity in {}: run `haclusterd init` for a new cluster or `haclusterd join` for an \
+         existing one",
+        .0.display()
+    )]
+    Missing(PathBuf),
+    #[error(
+        "this node has an identity already: {} is kept as it is; to begin anew, stop the daemon and move {} away",
+        path.display(), path.parent().unwrap_or(path).display()
+    )]
+    Exists { path: PathBuf },
+    #[error("{} is damaged ({what}): restore it from a backup, or move it away and join again", path.display())]
+    Damaged { path: PathBuf, what: String },
+    #[error("{}: {source}; to replace this node's certificate, join again with a new token", path.display())]
+    Certificate { path: PathBuf, source: CertError },
+    #[error(transparent)]
+    Name(#[from] BadUnit),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cryptography failed (our fault): {0}")]
+    Ours(String),
+}
+
+impl IdentityError {
+    fn ours(error: impl fmt::Display) -> IdentityError {
+        IdentityError::Ours(error.to_string())
+    }
+}
+
+impl From<rcgen::Error> for IdentityError {
+    fn from(error: rcgen::Error) -> IdentityError {
+        IdentityError::ours(error)
+    }
+}
+
+/// A node's own keys and what its certificate says.
+pub struct Identity {
+    pub node: NodeId,
+    pub name: String,
+    pub role: Role,
+    pub cluster: ClusterId,
+    pub not_after: SystemTime,
+    certificate: CertificateDer<'static>,
+    key: KeyPair,
+    ca: Option<Ca>,
+    trust: Trust,
+}
+
+/// Begins a cluster: a CA, and this node as its first member and issuer.
+pub fn init(dir: &Path, name: &str, role: Role) -> Result<Identity, IdentityError> {
+    check_name(name)?;
+    let state = StateDir::lock(dir)?;
+    refuse_existing(dir)?;
+    let now = SystemTime::now();
+    let ca = Ca::generate(now)?;
+    let key = ca::new_key()?;
+    let names = LeafNames {
+        cluster: cluster_id(&ca.key.subject_public_key_info()),
+        node: node_id(&key.subject_public_key_info()),
+        name,
+        role,
+        issuer: true,
+    };
+    let certificate = ca.issue(&key, &names, now)?;
+    let trust = Trust::new(&ca.certificate).map_err(IdentityError::ours)?;
+    state.create(CA_KEY_FILE, ca.key.serialize_pem().as_bytes())?;
+    let identity = Identity::new(key, certificate, trust, Some(ca)).map_err(IdentityError::ours)?;
+    if let Err(error) = identity.save(&state) {
+        state.remove(CA_KEY_FILE);
+        return Err(error);
+    }
+    Ok(identity)
+}
+
+/// Says so before anything is done for which there would be no place.
+pub fn refuse_existing(dir: &Path) -> Result<(), IdentityError> {
+    for file in [IDENTITY_FILE, CA_KEY_FILE] {
+        let path = dir.join(file);
+        if path.symlink_metadata().is_ok() {
+            return Err(IdentityError::Exists { path });
+        }
+    }
+    Ok(())
+}
+
+impl Identity {
+    pub fn load(dir: &Path) -> Result<Identity, IdentityError> {
+        let path = dir.join(IDENTITY_FILE);
+        let damaged = |what: String| IdentityError::Damaged { path: path.clone(), what };
+        let pem = read_private(&path)?.ok_or_else(|| IdentityError::Missing(dir.into()))?;
+        let key = read_key(&path, &pem)?;
+        let mut certificates = CertificateDer::pem_slice_iter(&pem);
+        let mut next = |what: &str| match certificates.next() {
+            Some(Ok(certificate)) => Ok(certificate),
+            Some(Err(error)) => Err(damaged(format!("{what}: {error}"))),
+            None => Err(damaged(format!("no {what}"))),
+        };
+        let (certificate, ca) = (next("certificate of the node")?, next("certificate of the CA")?);
+        let trust = Trust::new(&ca).map_err(|error| damaged(error.to_string()))?;
+        let ca = load_ca(dir, &trust)?;
+        Identity::new(key, certificate, trust, ca).map_err(|error| match error {
+            CertError::Expired(_) | CertError::NotYetValid(_) => {
+                IdentityError::Certificate { path: path.clone(), source: error }
+            }
+            other => damaged(other.to_string()),
+        })
+    }
+
+    /// What the certificate says, if it is this key's and this cluster's.
+    fn new(
+        key: KeyPair,
+        certificate: CertificateDer<'static>,
+        trust: Trust,
+        ca: Option<Ca>,
+    ) -> Result<Identity, CertError> {
+        let member = trust.verify_member(&certificate)?;
+        let own = node_id(&key.subject_public_key_info());
+        if member.node != own {
+            return Err(CertError::OtherKey { named: member.node, key: own });
+        }
+        let MemberCert { node, name, role, not_after, .. } = member;
+        Ok(Identity { node, name, role, cluster: trust.cluster(), not_after, certificate, key, ca, trust })
+    }
+
+    pub(in crate::io) fn save(&self, state: &StateDir) -> Result<(), IdentityError> {
+        let mut pem = self.key.serialize_pem();
+        for certificate in [&self.certificate, self.trust.ca_der()] {
+            pem.push_str(&certificate_pem(certificate));
+        }
+        state.create(IDENTITY_FILE, pem.as_bytes()).map_err(|error| match error {
+            StoreError::Exists(path) => IdentityError::Exists { path },
+            other => other.into(),
+        })
+    }
+
+    /// ECDSA P-256 with SHA-256, by the node's own key.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        ca::sign(&self.key, message)
+    }
+
+    /// The same by the CA's key, if it is here.
+    #[must_use]
+    pub fn ca_sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+        self.ca.as_ref().map(|ca| ca::sign(&ca.key, message))
+    }
+
+    #[must_use]
+    pub fn is_issuer(&self) -> bool {
+        self.ca.is_some()
+    }
+
+    #[must_use]
+    pub fn certificate_der(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    pub(in crate::io) fn issue(
+        &self,
+        key: &RequestedKey,
+        name: &str,
+        role: Role,
+    ) -> Result<CertificateDer<'static>, IdentityError> {
+        let ca = self.ca.as_ref().ok_or_else(|| IdentityError::ours("no CA key here"))?;
+        let names = LeafNames { cluster: self.cluster, node: key.node, name, role, issuer: false };
+        Ok(ca.issue(&key.key, &names, SystemTime::now())?)
+    }
+
+    fn key(&self) -> &KeyPair {
+        &self.key
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({:?}, node {}, cluster {}, keys hidden)", self.name, self.node, self.cluster)
+    }
+}
+
+/// A node's key before it has a certificate.
+pub(in crate::io) struct Applicant(KeyPair);
+
+impl Applicant {
+    pub fn new() -> Result<Applicant, IdentityError> {
+        Ok(Applicant(ca::new_key()?))
+    }
+
+    pub fn csr(&self) -> Result<Vec<u8>, IdentityError> {
+        Ok(ca::certificate_request(&self.0)?)
+    }
+
+    /// The identity that this certificate makes of the key. It is on no disk yet.
+    pub fn accept(self, certificate: &[u8], trust: Trust) -> Result<Identity, CertError> {
+        Identity::new(self.0, CertificateDer::from(certificate).into_owned(), trust, None)
+    }
+}
+
+fn load_ca(dir: &Path, trust: &Trust) -> Result<Option<Ca>, IdentityError> {
+    let path = dir.join(CA_KEY_FILE);
+    let Some(pem) = read_private(&path)? else { return Ok(None) };
+    let key = read_key(&path, &pem)?;
+    if cluster_id(&key.subject_public_key_info()) != trust.cluster() {
+        let what = format!("it is not the key of the CA in {IDENTITY_FILE}");
+        return Err(IdentityError::Damaged { path, what });
+    }
+    Ok(Some(Ca { certificate: trust.ca_der().clone(), key }))
+}
+
+fn read_key(path: &Path, pem: &[u8]) -> Result<KeyPair, IdentityError> {
+    let damaged = |what: String| IdentityError::Damaged { path: path.into(), what };
+    let der =
+        rustls::pki_types::PrivateKeyDer::from_pem_slice(pem).map_err(|error| damaged(error.to_string()))?;
+    KeyPair::try_from(&der).map_err(|error| damaged(error.to_string()))
+}
+
+fn certificate_pem(certificate: &[u8]) -> String {
+    let base64 = data_encoding::BASE64.encode(certificate);
+    let lines: Vec<&str> =
+        base64.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+    hash
+}
+
+fn half_hash(spki: &[u8]) -> [u8; 16] {
+    let mut head = [0; 16];
+    head.copy_from_slice(&sha256(spki)[..16]);
+    head
+}
+
+fn node_id(spki: &[u8]) -> NodeId {
+    NodeId(half_hash(spki))
+}
+
+fn cluster_id(spki: &[u8]) -> ClusterId {
+    ClusterId(half_hash(spki))
+}
+
+pub(in crate::io) fn random<const N: usize>() -> Result<[u8; N], rcgen::Error> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| rcgen::Error::RingUnspecified)?;
+    Ok(bytes)
+}
