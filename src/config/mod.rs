@@ -1,1 +1,179 @@
+//! The configuration file: TOML text in, a [`Config`] out whose every value is legal.
+//!
+//! Nothing behind this module checks a value again, and nothing runs on a file that has one mistake in it: the
+//! answer to a bad file is a [`ConfigError`] that names each mistake by file, line and key, with its remedy.
 
+mod digest;
+mod error;
+mod hint;
+mod parse;
+mod write;
+
+pub use error::{ConfigError, Fault, Problem};
+pub use parse::values::{address, cidr, interface, name, node_address, priority, url, vip_address};
+pub use write::NewNode;
+
+use crate::engine::time::Timers;
+use haclusterd_proto::{AddrId, Priority, Role, VipId};
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where a node listens when its address names no port.
+pub const DEFAULT_PORT: u16 = 7946;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub node: Node,
+    pub cluster: Cluster,
+    pub vips: Vec<Vip>,
+    pub nginx: Option<Nginx>,
+}
+
+/// What is this node's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    pub name: String,
+    pub listen: SocketAddr,
+    pub role: Role,
+    pub priority: Priority,
+    /// Where VIPs go that name no interface.
+    pub interface: Option<String>,
+    pub seeds: Vec<SocketAddr>,
+}
+
+/// What must be the same on every node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    pub voters_max: usize,
+    pub timers: Timers,
+    /// The two-node mode takes over only while it answers.
+    pub gateway: Option<IpAddr>,
+}
+
+/// Addresses that always move together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vip {
+    pub id: VipId,
+    pub name: String,
+    /// At least one.
+    pub addresses: Vec<IpNet>,
+    /// Always there on a member. A witness holds no VIP and may leave it out.
+    pub interface: Option<String>,
+    pub label: Option<String>,
+    pub preempt: bool,
+    pub preempt_delay: Duration,
+    /// Between two announcements while held. `None`: announce only on taking.
+    pub announce_refresh: Option<Duration>,
+}
+
+/// How nginx is watched: by its master process, by a request, or by both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nginx {
+    pub pid_file: Option<PathBuf>,
+    pub http: Option<HttpCheck>,
+    pub rise: u32,
+    pub fall: u32,
+    /// 0: a failure takes the node out of the election.
+    pub weight: i16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpCheck {
+    pub url: Url,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub status: StatusSet,
+}
+
+/// An address to ask, without a name to look up: a resolver that hangs must not look like an nginx that does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url {
+    pub text: String,
+    pub address: SocketAddr,
+    /// For the Host header.
+    pub host: String,
+    /// Path and query, at least "/".
+    pub path: String,
+}
+
+/// The HTTP status codes that count as a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusSet(Vec<RangeInclusive<u16>>);
+
+impl Config {
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        Config::parse(&error::read(path)?, path)
+    }
+
+    /// `path` is only for the messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        parse::config(text, path)
+    }
+
+    /// The key whose new value only a restart can bring into force: it is in the certificate, or the socket is
+    /// bound to it. Everything else may change while the daemon runs.
+    #[must_use]
+    pub fn needs_restart(&self, new: &Config) -> Option<&'static str> {
+        let (old, new) = (&self.node, &new.node);
+        [
+            ("node.name", old.name != new.name),
+            ("node.listen", old.listen != new.listen),
+            ("node.role", old.role != new.role),
+        ]
+        .into_iter()
+        .find_map(|(key, changed)| changed.then_some(key))
+    }
+}
+
+impl Vip {
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().map(IpNet::addr)
+    }
+
+    #[must_use]
+    pub fn addr_ids(&self) -> Vec<AddrId> {
+        self.ips().map(AddrId::of).collect()
+    }
+}
+
+impl StatusSet {
+    #[must_use]
+    pub fn contains(&self, status: u16) -> bool {
+        self.0.iter().any(|range| range.contains(&status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Config {
+        Config::parse(text, Path::new("test.toml")).unwrap()
+    }
+
+    const NODE: &str = "[node]\nname = 'lb1'\nlisten = '10.0.0.11'\ninterface = 'eth0'\n";
+
+    #[test]
+    fn only_the_identity_needs_a_restart() {
+        let old = parse(NODE);
+        let with = |from: &str, to: &str| parse(&NODE.replace(from, to));
+        assert_eq!(old.needs_restart(&with("lb1", "lb2")), Some("node.name"));
+        assert_eq!(old.needs_restart(&with(".11", ".12")), Some("node.listen"));
+        assert_eq!(old.needs_restart(&with("interface", "role = 'witness'\ninterface")), Some("node.role"));
+        assert_eq!(old.needs_restart(&with("eth0", "eth1")), None);
+    }
+
+    #[test]
+    fn an_example_of_every_key_is_read_whole() {
+        let config = parse(include_str!("../../deploy/haclusterd.toml"));
+        assert_eq!((config.node.name.as_str(), config.node.role), ("lb1", Role::Member));
+        assert_eq!(config.node.listen, "10.0.0.11:7946".parse().unwrap());
+        assert_eq!(config.cluster.timers.lease, Duration::from_millis(500));
+        assert_eq!(config.vips[0].addr_ids().len(), config.vips[0].addresses.len());
+        let http = config.nginx.unwrap().http.unwrap();
+        assert!(http.status.contains(302) && !http.status.contains(404));
+    }
+}
