@@ -79,6 +79,7 @@ mod tests {
         let bid = |vip| Bid {
             vip: VipId(vip),
             priority: Some(Priority(100)),
+            ready: true,
             want: true,
             holds: None,
             term: Term(7),
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn the_bytes_do_not_change_between_releases() {
         let bytes = encode(&advert(300, vec![3]), 100).unwrap();
-        assert_eq!(bytes, [1, 0, 5, 251, 44, 1, 1, 2, 9, 1, 3, 1, 100, 1, 0, 7, 1, 1]);
+        assert_eq!(bytes, [1, 0, 5, 251, 44, 1, 1, 2, 9, 1, 3, 1, 100, 1, 1, 0, 7, 1, 1]);
     }
 
     #[test]
