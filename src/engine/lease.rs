@@ -110,7 +110,7 @@ impl Lease {
             return false;
         }
         voter.until = voter.until.max(sent + timers.holder());
-        voter.vips.clear();
+        let said = std::mem::take(&mut voter.vips);
         for verdict in &answer.verdicts {
             let omitted = self.omitted.get(&verdict.vip).copied().unwrap_or(0);
             let stale = matches!(verdict.grant, Grant::Granted) && answer.seq <= omitted; // M5
@@ -119,7 +119,9 @@ impl Lease {
                 voter.vips.insert(verdict.vip, seen);
             }
         }
-        self.terms_differ(now)
+        let news = voter.vips.iter().any(|(vip, seen)| said.get(vip).map(|old| old.term) != Some(seen.term));
+        // Without news another advert would get the same answer, as fast as the network can carry it.
+        news && self.terms_differ(now)
     }
 
     /// H3: until when this node may serve the VIP. `None`: not at all.

@@ -93,6 +93,9 @@ fn course(seed: u64) -> World {
 
 /// I5 and I7, when nothing has been wrong for a while.
 fn settled(world: &mut World) {
+    if world.votes_lost() {
+        return; // whoever left while no issuer answered has taken its vote along
+    }
     for vip in world.vips() {
         let holders = world.holders(vip);
         let fit = (0..world.hosts.len())

@@ -475,6 +475,12 @@ impl World {
         (0..self.hosts.len()).filter(|at| self.hosts[*at].kernel.contains_key(&vip)).collect()
     }
 
+    /// Is anybody who left still a voter by the issuer's set?
+    pub fn votes_lost(&self) -> bool {
+        let voters = self.hosts[0].disk.as_ref().map(|signed| signed.set.voters.clone()).unwrap_or_default();
+        (0..self.hosts.len()).any(|at| self.hosts[at].left && voters.contains(&node(at)))
+    }
+
     fn check(&mut self) {
         for vip in self.vips() {
             let holders = self.holders(vip);
