@@ -81,6 +81,8 @@ pub struct World {
     /// Two holders that the two-node mode let happen, and when the first of them came under a quorum.
     splits: BTreeMap<VipId, Option<Micros>>,
     highest_term: BTreeMap<VipId, (u64, usize)>,
+    /// Terms that were taken in the two-node mode, which promises nothing of them.
+    pair_terms: BTreeSet<(usize, VipId, u64)>,
     /// A voter that restarted has forgotten its terms.
     pub forgot: bool,
 }
@@ -133,6 +135,7 @@ impl World {
             violations: Vec::new(),
             splits: BTreeMap::new(),
             highest_term: BTreeMap::new(),
+            pair_terms: BTreeSet::new(),
             forgot: false,
         };
         world.at(GOSSIP, Happening::Gossip);
@@ -358,7 +361,7 @@ impl World {
         host.wake += 1;
         let wake = host.wake;
         if busy {
-            self.violations.push(format!("n{at} is busy: over 3000 calls in a second"));
+            self.violations.push(format!("n{at} is busy: over 3000 calls in second {second}"));
         }
         if let Some(deadline) = deadline {
             let when = self.real(at, deadline).max(self.now + 1);
@@ -505,16 +508,19 @@ impl World {
         }
     }
 
-    /// I2: the terms of successive owners rise.
+    /// I2: the terms of successive owners rise, of those that took a VIP under a quorum.
     fn note_owner(&mut self, at: usize, now: Instant) {
         for vip in self.vips() {
-            let Some(engine) = self.hosts[at].engine.as_ref().filter(|_| self.hosts[at].mode == Mode::Quorum)
-            else {
-                return;
-            };
+            let Some(engine) = &self.hosts[at].engine else { return };
             let Owner::Us { term, .. } = engine.owner(vip, now) else { continue };
+            if self.hosts[at].mode != Mode::Quorum {
+                self.pair_terms.insert((at, vip, term.0));
+            }
+            if self.forgot || self.pair_terms.contains(&(at, vip, term.0)) {
+                continue;
+            }
             let (highest, by) = self.highest_term.get(&vip).copied().unwrap_or((0, at));
-            if by != at && term.0 <= highest && !self.forgot {
+            if by != at && term.0 <= highest {
                 self.violations.push(format!("I2: n{at} holds {vip} under term {term}, n{by} had {highest}"));
             }
             if by == at || term.0 > highest {
