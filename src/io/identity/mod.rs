@@ -285,3 +285,85 @@ pub(in crate::io) fn random<const N: usize>() -> Result<[u8; N], rcgen::Error> {
     SystemRandom::new().fill(&mut bytes).map_err(|_| rcgen::Error::RingUnspecified)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    fn fresh() -> (tempfile::TempDir, Identity) {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = init(dir.path(), "lb1", Role::Member).unwrap();
+        (dir, identity)
+    }
+
+    #[test]
+    fn what_init_makes_is_what_load_finds() {
+        let (dir, made) = fresh();
+        let loaded = Identity::load(dir.path()).unwrap();
+        assert_eq!((loaded.node, &loaded.name, loaded.role), (made.node, &made.name, made.role));
+        assert_eq!((loaded.cluster, loaded.not_after), (made.cluster, made.not_after));
+        assert!(loaded.is_issuer());
+        assert!(loaded.trust().verify_member(loaded.certificate_der()).unwrap().issuer);
+        for file in [IDENTITY_FILE, CA_KEY_FILE] {
+            assert_eq!(fs::metadata(dir.path().join(file)).unwrap().permissions().mode() & 0o7777, 0o600);
+        }
+    }
+
+    #[test]
+    fn signatures_hold_for_their_key_and_message() {
+        let (_dir, identity) = fresh();
+        let trust = identity.trust();
+        let signature = identity.sign(b"m");
+        let certificate = identity.certificate_der();
+        assert_eq!(trust.verify_signature(certificate, b"m", &signature).unwrap().node, identity.node);
+        assert_eq!(trust.verify_signature(certificate, b"n", &signature), Err(CertError::BadSignature));
+        let by_ca = identity.ca_sign(b"m").unwrap();
+        assert_eq!(trust.verify_ca_signature(b"m", &by_ca), Ok(()));
+        assert_eq!(trust.verify_ca_signature(b"m", &signature), Err(CertError::BadSignature));
+        assert_eq!(trust.verify_ca_signature(b"m", b""), Err(CertError::BadSignature));
+    }
+
+    #[test]
+    fn an_identity_is_never_overwritten() {
+        let (dir, made) = fresh();
+        assert!(matches!(init(dir.path(), "lb2", Role::Member), Err(IdentityError::Exists { .. })));
+        fs::remove_file(dir.path().join(IDENTITY_FILE)).unwrap();
+        let error = init(dir.path(), "lb2", Role::Member).unwrap_err().to_string();
+        assert!(error.contains("ca.key is kept"), "{error}");
+        drop(made);
+    }
+
+    #[test]
+    fn each_damage_names_its_file() {
+        let empty = tempfile::tempdir().unwrap();
+        let error = Identity::load(empty.path()).unwrap_err().to_string();
+        assert!(error.contains("haclusterd init") && error.contains("haclusterd join"), "{error}");
+
+        let (dir, _) = fresh();
+        let (identity, ca_key) = (dir.path().join(IDENTITY_FILE), dir.path().join(CA_KEY_FILE));
+        let good = fs::read_to_string(&identity).unwrap();
+        let cut = good.rfind("-----BEGIN").unwrap();
+        for (damage, part) in
+            [("garbage", "damaged"), (&good[..cut], "no certificate of the CA"), ("", "damaged")]
+        {
+            fs::write(&identity, damage).unwrap();
+            let error = Identity::load(dir.path()).unwrap_err().to_string();
+            assert!(error.contains("identity.pem") && error.contains(part), "{error}");
+        }
+        fs::write(&identity, &good).unwrap();
+        fs::write(&ca_key, fresh().1.key.serialize_pem()).unwrap();
+        let error = Identity::load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("ca.key is damaged"), "{error}");
+        fs::set_permissions(&identity, Permissions::from_mode(0o644)).unwrap();
+        let error = Identity::load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("mode 0644") && error.contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let (_dir, identity) = fresh();
+        assert!(format!("{identity:?}").ends_with("keys hidden)"));
+    }
+}

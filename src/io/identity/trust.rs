@@ -289,3 +289,122 @@ fn chain_error(error: WebPkiError) -> CertError {
         other => malformed(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ca::{Ca, LEAF_LIFE, LeafNames, new_key};
+    use super::*;
+    use rcgen::PublicKeyData;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    struct Cluster {
+        ca: Ca,
+        trust: Trust,
+        now: SystemTime,
+    }
+
+    impl Cluster {
+        fn new() -> Cluster {
+            let now = SystemTime::now();
+            let ca = Ca::generate(now).unwrap();
+            let trust = Trust::new(&ca.certificate).unwrap();
+            Cluster { ca, trust, now }
+        }
+
+        fn leaf(&self, cluster: ClusterId, node: Option<NodeId>) -> CertificateDer<'static> {
+            let key = new_key().unwrap();
+            let node = node.unwrap_or_else(|| node_id(&key.subject_public_key_info()));
+            let names = LeafNames { cluster, node, name: "lb2", role: Role::Witness, issuer: false };
+            self.ca.issue(&key, &names, self.now).unwrap()
+        }
+
+        fn verify(&self, leaf: &CertificateDer<'_>, now: SystemTime) -> Result<MemberCert, CertError> {
+            let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            self.trust.verify_member_at(leaf, UnixTime::since_unix_epoch(since))
+        }
+    }
+
+    #[test]
+    fn a_certificate_says_who_its_node_is() {
+        let cluster = Cluster::new();
+        let member = cluster.trust.verify_member(&cluster.leaf(cluster.trust.cluster(), None)).unwrap();
+        assert_eq!((member.name.as_str(), member.role, member.issuer), ("lb2", Role::Witness, false));
+        assert_eq!(member.node, node_id(&member.spki));
+        let left = member.not_after.duration_since(cluster.now + LEAF_LIFE - HOUR).unwrap();
+        assert!(left <= HOUR);
+    }
+
+    #[test]
+    fn another_ca_and_another_cluster_of_the_same_ca_are_refused() {
+        let (ours, theirs) = (Cluster::new(), Cluster::new());
+        let foreign = theirs.leaf(ours.trust.cluster(), None);
+        assert_eq!(ours.trust.verify_member(&foreign), Err(CertError::OtherCluster));
+        let staging = ours.leaf(theirs.trust.cluster(), None);
+        assert_eq!(ours.trust.verify_member(&staging), Err(CertError::OtherCluster));
+    }
+
+    #[test]
+    fn the_node_id_must_be_that_of_the_key() {
+        let cluster = Cluster::new();
+        let lying = cluster.leaf(cluster.trust.cluster(), Some(NodeId([7; 16])));
+        assert!(matches!(cluster.trust.verify_member(&lying), Err(CertError::OtherKey { .. })));
+    }
+
+    #[test]
+    fn a_clock_may_be_a_day_off_and_no_more() {
+        let cluster = Cluster::new();
+        let leaf = cluster.leaf(cluster.trust.cluster(), None);
+        let (begin, end) = (cluster.now - HOUR, cluster.now + LEAF_LIFE);
+        for good in [begin - CLOCK_TOLERANCE + HOUR, begin, end, end + CLOCK_TOLERANCE - HOUR] {
+            cluster.verify(&leaf, good).unwrap();
+        }
+        assert!(matches!(cluster.verify(&leaf, end + CLOCK_TOLERANCE + HOUR), Err(CertError::Expired(_))));
+        assert!(matches!(
+            cluster.verify(&leaf, begin - CLOCK_TOLERANCE - HOUR),
+            Err(CertError::NotYetValid(_))
+        ));
+    }
+
+    #[test]
+    fn tolerance_of_the_clock_is_no_tolerance_of_the_signer() {
+        let (ours, theirs) = (Cluster::new(), Cluster::new());
+        let foreign = theirs.leaf(ours.trust.cluster(), None);
+        let late = ours.now + LEAF_LIFE + HOUR;
+        assert_eq!(ours.verify(&foreign, late), Err(CertError::OtherCluster));
+    }
+
+    #[test]
+    fn the_ca_is_no_member_and_garbage_is_nothing() {
+        let cluster = Cluster::new();
+        assert!(cluster.trust.verify_member(&cluster.ca.certificate).is_err());
+        let leaf = cluster.leaf(cluster.trust.cluster(), None);
+        for cut in (0..leaf.len()).step_by(7) {
+            assert!(cluster.trust.verify_member(&leaf[..cut]).is_err());
+            let mut flipped = leaf.to_vec();
+            flipped[cut] ^= 1;
+            assert!(cluster.trust.verify_member(&flipped).is_err(), "byte {cut}");
+        }
+    }
+
+    #[test]
+    fn uris_of_a_certificate_are_read_strictly() {
+        let (a, b) = ("aa".repeat(16), "bb".repeat(16));
+        let read = |uris: &[String]| {
+            let mut names = Names::default();
+            uris.iter().try_for_each(|uri| names.read_uri(uri))
+        };
+        let node = |cluster: &str| format!("spiffe://{cluster}/node/{a}");
+        read(&[node(&a), format!("spiffe://{a}/role/member"), format!("spiffe://{a}/issuer")]).unwrap();
+        for bad in [
+            vec![node(&a), node(&a)],
+            vec![node(&a), format!("spiffe://{b}/role/member")],
+            vec![format!("spiffe://{a}/issuer"), format!("spiffe://{a}/issuer")],
+            vec![format!("spiffe://{a}/role/king")],
+            vec![format!("spiffe://{a}/node/{a}/x")],
+            vec!["https://example.org/".into()],
+        ] {
+            assert!(read(&bad).is_err(), "{bad:?}");
+        }
+    }
+}
