@@ -265,3 +265,6 @@ impl fmt::Debug for Settings {
         f.debug_struct("Settings").field("bind", &self.bind).field("me", &self.me).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
