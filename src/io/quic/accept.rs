@@ -110,9 +110,7 @@ pub(super) fn identify(shared: &Shared, connection: &Connection) -> Option<NodeI
             shared.tally.clones.add();
             connection.close(code::SAME_KEY, b"we have the same key");
             if shared.seldom.clones.may_log() {
-                tracing::error!(
-                    "another host uses this node's key: {addr}; stop it and let it join on its own"
-                );
+                tracing::error!("another host uses this node's key: {addr}; stop it and let it join on its own");
             }
             shared.tell(Event::Clone { addr });
             None

@@ -27,7 +27,7 @@ pub(super) struct Peer {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum DialError {
+pub(super) enum DialError {
     #[error("no answer within {DIAL_TIME:?}: its daemon does not run, or UDP to it is blocked")]
     Silent,
     #[error("cannot dial: {0}")]
@@ -93,7 +93,7 @@ fn report(peer: Peer, attempt: u32, error: &DialError) {
     }
 }
 
-async fn dial(shared: &Arc<Shared>, peer: Peer) -> Result<(), DialError> {
+pub(super) async fn dial(shared: &Arc<Shared>, peer: Peer) -> Result<(), DialError> {
     let endpoint = locked(&shared.endpoint).clone().ok_or(DialError::NoEndpoint)?;
     let client = shared.config.client.clone();
     let connecting = endpoint.connect_with(client, peer.addr, shared.server_name)?;
