@@ -1,6 +1,6 @@
 //! Joining and the door of the cluster, between real QUIC endpoints on 127.0.0.1.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use haclusterd::io::identity::tls::{self, Protocol};
 use haclusterd::io::identity::{Identity, IdentityError, SERVER_NAME, init};

@@ -1,27 +1,15 @@
-//! The cluster's certificate authority: what a certificate of ours looks like, and the key that signs it.
-//!
-//! A node's certificate carries its names as SANs:
-//! ```text
-//! DNS  cluster.haclusterd.internal               the same for all: what a client asks for
-//! DNS  <name>.node.haclusterd.internal
-//! URI  spiffe://<cluster id>/node/<node id>
-//! URI  spiffe://<cluster id>/role/<member|witness>
-//! URI  spiffe://<cluster id>/issuer              only if the node may sign certificates
-//! ```
+//! The cluster's certificate authority: how long and for what a certificate is good, and the key that signs it.
 
+use super::names::LeafNames;
 use super::{cluster_id, node_id};
-use haclusterd_proto::{ClusterId, NodeId, Role};
+use haclusterd_proto::NodeId;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
-    SanType, SerialNumber, SigningKey,
+    SerialNumber, SigningKey,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use std::time::{Duration, SystemTime};
-
-/// What every node's certificate is valid for, and what every client asks for.
-pub const SERVER_NAME: &str = "cluster.haclusterd.internal";
-pub(super) const NODE_SUFFIX: &str = ".node.haclusterd.internal";
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -35,15 +23,6 @@ const BACKDATED: Duration = HOUR;
 pub(super) struct Ca {
     pub certificate: CertificateDer<'static>,
     pub key: KeyPair,
-}
-
-/// What a certificate says of its node.
-pub(super) struct LeafNames<'a> {
-    pub cluster: ClusterId,
-    pub node: NodeId,
-    pub name: &'a str,
-    pub role: Role,
-    pub issuer: bool,
 }
 
 /// The key of a CSR whose own signature holds. Its other wishes are not heard.
@@ -103,22 +82,6 @@ impl RequestedKey {
             return Err("the CSR's key is not ECDSA P-256".into());
         }
         Ok(RequestedKey { node: node_id(&key.subject_public_key_info()), key })
-    }
-}
-
-impl LeafNames<'_> {
-    fn subject_alt_names(&self) -> Result<Vec<SanType>, rcgen::Error> {
-        let LeafNames { cluster, node, name, role, issuer } = self;
-        let mut names = vec![
-            SanType::DnsName(SERVER_NAME.try_into()?),
-            SanType::DnsName(format!("{name}{NODE_SUFFIX}").try_into()?),
-            SanType::URI(format!("spiffe://{cluster}/node/{node}").try_into()?),
-            SanType::URI(format!("spiffe://{cluster}/role/{role}").try_into()?),
-        ];
-        if *issuer {
-            names.push(SanType::URI(format!("spiffe://{cluster}/issuer").try_into()?));
-        }
-        Ok(names)
     }
 }
 

@@ -6,19 +6,22 @@
 //! ```
 
 mod ca;
+mod names;
 pub mod store;
 pub mod tls;
 pub mod trust;
 
-pub use ca::{LEAF_LIFE, SERVER_NAME};
+pub use ca::LEAF_LIFE;
+pub use names::SERVER_NAME;
 pub use store::StoreError;
 pub use trust::{CLOCK_TOLERANCE, CertError, MemberCert, Trust};
 
 pub(in crate::io) use ca::RequestedKey;
 
-use ca::{Ca, LeafNames};
+use ca::Ca;
 use haclusterd_proto::units::{BadUnit, check_name};
 use haclusterd_proto::{ClusterId, NodeId, Role};
+use names::LeafNames;
 use rcgen::{KeyPair, PublicKeyData};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::CertificateDer;

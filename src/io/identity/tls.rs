@@ -5,7 +5,7 @@
 //! Which of the two it is stands in the first message of the client, so each connection gets a configuration of
 //! its own that waits for this message. No tickets, no resumption, no early data: every connection is verified.
 
-use super::ca::SERVER_NAME;
+use super::names::SERVER_NAME;
 use super::trust::{CertError, MemberCert, Trust};
 use super::{Identity, IdentityError};
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
