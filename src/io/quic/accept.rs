@@ -40,7 +40,7 @@ pub(super) async fn supervise(shared: Arc<Shared>, mut endpoint: Endpoint) {
             }
             match shared.config.reopen() {
                 Ok(endpoint) => break endpoint,
-                Err(error) if shared.seldom.crowd.may_log() => tracing::error!("{error}"),
+                Err(error) if shared.seldom.reopening.may_log() => tracing::error!("{error}"),
                 Err(_) => {}
             }
         };
@@ -110,7 +110,9 @@ pub(super) fn identify(shared: &Shared, connection: &Connection) -> Option<NodeI
             shared.tally.clones.add();
             connection.close(code::SAME_KEY, b"we have the same key");
             if shared.seldom.clones.may_log() {
-                tracing::error!("another host uses this node's key: {addr}; stop it and let it join on its own");
+                tracing::error!(
+                    "another host uses this node's key: {addr}; stop it and let it join on its own"
+                );
             }
             shared.tell(Event::Clone { addr });
             None

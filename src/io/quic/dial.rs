@@ -34,7 +34,7 @@ pub(super) enum DialError {
     Cannot(#[from] ConnectError),
     #[error(transparent)]
     Lost(#[from] ConnectionError),
-    #[error("it is not a member of this cluster")]
+    #[error("it is not another member of this cluster")]
     NotAMember,
     #[error("it is {0}, another node than expected: the address has changed hands")]
     AnotherNode(NodeId),

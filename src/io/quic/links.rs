@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 /// One by each dialler, and as many dead ones of a peer that restarted.
 const PER_NODE: usize = 4;
-/// No cluster is this large; with its buffers full, each holds up to 0.5 MB.
+/// No cluster is this large. What each can hold is bounded by its buffers and its queue.
 const IN_ALL: usize = 256;
 /// Longer than two simultaneous handshakes are apart on a LAN.
 const SIMULTANEOUS: Duration = Duration::from_secs(1);

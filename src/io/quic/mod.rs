@@ -83,23 +83,42 @@ pub struct Settings {
 #[derive(Debug)]
 pub enum Event {
     /// The first usable connection to this node.
-    Up { node: NodeId, addr: SocketAddr },
+    Up {
+        node: NodeId,
+        addr: SocketAddr,
+    },
     /// The last one is gone.
-    Down { node: NodeId, reason: String },
-    Datagram { from: NodeId, bytes: Bytes },
+    Down {
+        node: NodeId,
+        reason: String,
+    },
+    Datagram {
+        from: NodeId,
+        bytes: Bytes,
+    },
     /// One whole stream of at most [`STREAM_MAX`] bytes.
-    Stream { from: NodeId, addr: SocketAddr, bytes: Vec<u8> },
-    /// Not a member: who takes it must finish within the time that `accept` gives a joining node.
+    Stream {
+        from: NodeId,
+        addr: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    /// A node that wants to join. It is a stranger: at most 8 at a time, each for at most 30 s.
     Join(quinn::Connection),
     /// Another host uses this node's key.
-    Clone { addr: SocketAddr },
+    Clone {
+        addr: SocketAddr,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
-    #[error("the listen address {0} is a wildcard: name this node's own address, for a VIP must never become the source of cluster packets")]
+    #[error(
+        "the listen address {0} is a wildcard: name this node's own address, for a VIP must never become the source of cluster packets"
+    )]
     Wildcard(SocketAddr),
-    #[error("cannot listen on UDP {addr}: {source}; is the address on this host, and is no other daemon running?")]
+    #[error(
+        "cannot listen on UDP {addr}: {source}; is the address on this host, and is no other daemon running?"
+    )]
     Listen { addr: SocketAddr, source: std::io::Error },
 }
 
@@ -129,12 +148,8 @@ struct Shared {
 impl Transport {
     /// Must be called inside a tokio runtime, on which everything then runs.
     pub fn start(settings: Settings, events: Events) -> Result<Transport, TransportError> {
-        let (config, endpoint) = config::Config::open(
-            settings.bind,
-            settings.server,
-            settings.client,
-            &settings.reset_secret,
-        )?;
+        let (config, endpoint) =
+            config::Config::open(settings.bind, settings.server, settings.client, &settings.reset_secret)?;
         let shared = Arc::new(Shared {
             me: settings.me,
             server_name: settings.server_name,

@@ -67,6 +67,7 @@ pub(super) struct Seldom {
     pub strangers: Now,
     pub crowd: Now,
     pub clones: Now,
+    pub reopening: Now,
 }
 
 #[derive(Debug, Default)]

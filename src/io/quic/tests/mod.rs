@@ -126,6 +126,22 @@ async fn too_many_joining_nodes_are_sent_away() {
 }
 
 #[tokio::test]
+async fn a_crowd_of_handshakes_keeps_no_member_out() {
+    let ca = Ca::new();
+    let (mut node, mut member, papers) = (ca.node(), ca.node(), ca.papers());
+    let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+    let dial = |_| endpoint.connect_with(papers.client(MEMBER_ALPN, false), node.addr, rig::NAME).unwrap();
+    let crowd = tokio::spawn(futures::future::join_all((0..60).map(dial)));
+    member.keep(&[&node]);
+    node.hears_up(member.id).await;
+    member.hears_up(node.id).await;
+    let crowd = crowd.await.unwrap();
+    let Counters { unknown, refused, .. } = node.transport.counters();
+    let entered = crowd.iter().filter(|handshake| handshake.is_ok()).count() as u64;
+    assert!(unknown <= entered && entered + refused >= 60, "{unknown} {entered} {refused}");
+}
+
+#[tokio::test]
 async fn another_host_with_our_key_is_told_apart() {
     let ca = Ca::new();
     let papers = ca.papers();
@@ -191,7 +207,8 @@ async fn simultaneous_dials_converge_on_the_smaller_diallers_connection() {
     second.unwrap();
     a.hears_up(b.id).await;
     b.hears_up(a.id).await;
-    let dialler = |of: &rig::Node, to: &rig::Node| of.transport.0.links.to_node(to.id).unwrap().origin.dialler;
+    let dialler =
+        |of: &rig::Node, to: &rig::Node| of.transport.0.links.to_node(to.id).unwrap().origin.dialler;
     eventually("both have both", || [&a, &b].iter().all(|n| n.transport.0.links.all().len() == 2)).await;
     assert_eq!(dialler(&a, &b), a.id.min(b.id));
     assert_eq!(dialler(&b, &a), a.id.min(b.id));

@@ -1,5 +1,7 @@
 //! A peer in a process of its own: this test binary once more, so that it can be killed, and live in a namespace.
 
+#![allow(clippy::print_stdout)] // the measured times, with --nocapture
+
 use super::rig::{Ca, Papers};
 use super::{Event, Transport};
 use bytes::Bytes;
@@ -158,7 +160,8 @@ async fn ups_and_downs() {
         ("-n peer link set v1 down", "-n peer link set v1 up", 7),
     ] {
         ip(down);
-        let sender = tokio::spawn(send_every_20_ms(node.transport.clone(), papers.id, Bytes::from_static(b"?")));
+        let sender =
+            tokio::spawn(send_every_20_ms(node.transport.clone(), papers.id, Bytes::from_static(b"?")));
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         sender.abort();
         ip(up);
