@@ -107,7 +107,8 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
         return Err(unreadable(std::io::Error::other(what)));
     }
     String::from_utf8(bytes).map_err(|error| {
-        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
+        let good =
+            String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
         let mut problems = Problems::new(&good, path);
         problems.add(good.len(), "text", Fault::new("is not UTF-8", "save the file as UTF-8"));
         match problems.verdict(None::<()>) {

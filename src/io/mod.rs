@@ -6,6 +6,7 @@ pub mod identity;
 pub mod join;
 pub mod neighbor;
 pub mod netlink;
+pub mod ports;
 pub mod probe;
 pub mod quic;
 pub mod tokens;

@@ -1,0 +1,408 @@
+//! The whole file, section by section. Every mistake is noted, so that an operator mends them in one go.
+
+mod section;
+pub mod values;
+
+use super::error::{ConfigError, Fault, Problems};
+use super::{Cluster, Config, HttpCheck, Nginx, Node, Vip};
+use crate::engine::time::Timers;
+use haclusterd_proto::cluster::{MAX_ADDRESSES, MAX_VIPS, MAX_VOTERS};
+use haclusterd_proto::{Priority, Role, VipId};
+use ipnet::IpNet;
+use section::{Section, boolean, kind, number, text, texts};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Beats within a lease: fewer, and one lost packet in each direction costs the VIP.
+const BEATS: u32 = 4;
+const MAX_SEEDS: usize = 16;
+const MAX_NAME: usize = 63;
+
+pub(super) fn config(source: &str, path: &Path) -> Result<Config, ConfigError> {
+    let mut problems = Problems::new(source, path);
+    let root = match DeTable::parse(source) {
+        Ok(root) => root,
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start);
+            problems.add(
+                at,
+                "syntax",
+                Fault::new(error.message().to_owned(), "mend the line; the file is TOML"),
+            );
+            return problems.verdict(None);
+        }
+    };
+    let mut file = Section::new("", 0, Some(root.get_ref()));
+    let node = node(&mut table(&mut file, &mut problems, "node"), &mut problems);
+    let cluster = cluster(&mut table(&mut file, &mut problems, "cluster"), &mut problems);
+    let vips = vips(&mut file, &mut problems, node.as_ref());
+    let mut nginx_table = table(&mut file, &mut problems, "nginx");
+    let nginx = nginx_table.is_there().then(|| nginx(&mut nginx_table, &mut problems)).flatten();
+    file.finish(&mut problems);
+    let config = node.zip(cluster).map(|(node, cluster)| Config { node, cluster, vips, nginx });
+    problems.verdict(config)
+}
+
+fn table<'a>(file: &mut Section<'a>, problems: &mut Problems<'_>, name: &'static str) -> Section<'a> {
+    match file.value(name).map(|value| (value, value.get_ref())) {
+        Some((value, DeValue::Table(table))) => Section::new(name, value.span().start, Some(table)),
+        Some((value, other)) => {
+            let what = format!("is {}", kind(other));
+            problems.add(
+                value.span().start,
+                name,
+                Fault::new(what, format!("write it as a table: [{name}]")),
+            );
+            Section::new(name, 0, None)
+        }
+        None => Section::new(name, 0, None),
+    }
+}
+
+fn node(section: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Node> {
+    let name = section.demand(problems, "name", "\"lb1\"", text(values::name));
+    let listen = section.demand(problems, "listen", "\"10.0.0.11:7946\"", text(values::node_address));
+    let role = section.read(problems, "role", text(values::role)).unwrap_or(Role::Member);
+    let priority = section.read(problems, "priority", number(values::priority)).unwrap_or(Priority::DEFAULT);
+    let interface = section.read(problems, "interface", text(values::interface));
+    let seeds = section.read(problems, "seeds", texts(values::address)).unwrap_or_default();
+    if seeds.len() > MAX_SEEDS {
+        let what = format!("are {}", seeds.len());
+        problems.add(
+            section.place("seeds"),
+            "node.seeds",
+            Fault::new(what, format!("name at most {MAX_SEEDS}; one is enough")),
+        );
+    }
+    take(section).finish(problems);
+    Some(Node { name: name?, listen: listen?, role, priority, interface, seeds })
+}
+
+fn cluster(section: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Cluster> {
+    let voters_max = section.read(problems, "voters_max", number(odd_voters)).unwrap_or(3);
+    let profile = section.read(problems, "profile", text(profile));
+    let advert = section.read(problems, "advert_interval", time(Duration::from_millis(5)..=SECOND * 10));
+    let lease = section.read(problems, "lease", time(Duration::from_millis(50)..=SECOND * 60));
+    let gateway = section.read(problems, "gateway", text(ip));
+    let timers = timers(section, problems, profile, advert, lease);
+    take(section).finish(problems);
+    Some(Cluster { voters_max, timers, gateway })
+}
+
+fn timers(
+    section: &Section<'_>,
+    problems: &mut Problems<'_>,
+    profile: Option<Timers>,
+    advert: Option<Duration>,
+    lease: Option<Duration>,
+) -> Timers {
+    let place = section.place("lease");
+    let lan = Timers { advert: Duration::from_millis(50), lease: Duration::from_millis(500) };
+    let timers = match (profile, advert, lease) {
+        (Some(profile), None, None) => return profile,
+        (None, None, None) => return lan,
+        (None, Some(advert), Some(lease)) => Timers { advert, lease },
+        (Some(_), _, _) => {
+            let remedy = "keep either profile, or advert_interval and lease";
+            problems.add(
+                section.place("profile"),
+                "cluster.profile",
+                Fault::new("is given with other timers", remedy),
+            );
+            return lan;
+        }
+        (None, _, _) => {
+            problems.add(
+                place,
+                "cluster.lease",
+                Fault::new("and advert_interval belong together", "give both, or a profile"),
+            );
+            return lan;
+        }
+    };
+    if timers.lease < timers.advert * BEATS {
+        let remedy = format!(
+            "make it at least {BEATS} times advert_interval: {}",
+            values::show(timers.advert * BEATS)
+        );
+        problems.add(
+            place,
+            "cluster.lease",
+            Fault::new("is too short for a lost packet to be made up for", remedy),
+        );
+    }
+    timers
+}
+
+fn vips(file: &mut Section<'_>, problems: &mut Problems<'_>, node: Option<&Node>) -> Vec<Vip> {
+    let Some(list) = file.value("vip") else { return Vec::new() };
+    let DeValue::Array(all) = list.get_ref() else {
+        let what = format!("is {}", kind(list.get_ref()));
+        problems.add(list.span().start, "vip", Fault::new(what, "write each VIP as [[vip]]"));
+        return Vec::new();
+    };
+    let mut vips = Vec::new();
+    let mut seen = Seen { listen: node.map(|node| node.listen.ip()), ..Seen::default() };
+    for entry in all {
+        match entry.get_ref() {
+            DeValue::Table(table) => vips.extend(vip(entry, table, problems, node, &mut seen)),
+            other => {
+                let what = format!("is {}", kind(other));
+                problems.add(entry.span().start, "vip", Fault::new(what, "write each VIP as [[vip]]"));
+            }
+        }
+    }
+    let addresses: usize = vips.iter().map(|vip| vip.addresses.len()).sum();
+    if vips.len() > MAX_VIPS || addresses > MAX_ADDRESSES {
+        let what = format!("are {} with {addresses} addresses", vips.len());
+        let remedy = format!(
+            "one cluster carries {MAX_VIPS} VIPs and {MAX_ADDRESSES} addresses; group addresses that move together"
+        );
+        problems.add(list.span().start, "vip", Fault::new(what, remedy));
+    }
+    vips
+}
+
+/// What may be in the file only once.
+#[derive(Default)]
+struct Seen {
+    listen: Option<IpAddr>,
+    addresses: BTreeMap<IpAddr, String>,
+    names: Vec<String>,
+}
+
+fn vip<'a>(
+    entry: &'a Spanned<DeValue<'a>>,
+    table: &'a DeTable<'a>,
+    problems: &mut Problems<'_>,
+    node: Option<&Node>,
+    seen: &mut Seen,
+) -> Option<Vip> {
+    let mut section = Section::new("vip", entry.span().start, Some(table));
+    let addresses = section
+        .demand(problems, "addresses", "[\"10.0.0.100/24\"]", texts(values::vip_address))
+        .filter(|all: &Vec<IpNet>| !all.is_empty());
+    let first = addresses.as_ref().and_then(|all| all.first()).map(|net| net.addr().to_string());
+    let name = section.read(problems, "name", text(vip_name)).or(first).unwrap_or_default();
+    let own = section.read(problems, "interface", text(values::interface));
+    let interface = own.or_else(|| node.and_then(|node| node.interface.clone()));
+    let label = section.read(problems, "label", text(|label| checked_label(label, interface.as_deref())));
+    let preempt = section.read(problems, "preempt", boolean).unwrap_or(true);
+    let preempt_delay =
+        section.read(problems, "preempt_delay", time(Duration::ZERO..=SECOND * 1000)).unwrap_or_default();
+    let refresh = section.read(problems, "announce_refresh", time(Duration::ZERO..=SECOND * 3600));
+    let member = node.is_none_or(|node| node.role == Role::Member);
+    if interface.is_none() && member {
+        let remedy = "write interface = \"eth0\" here or in [node]";
+        problems.add(section.place("interface"), "vip.interface", Fault::new("is missing", remedy));
+    }
+    if table.iter().any(|(key, _)| key.get_ref() == "addresses") && addresses.is_none() {
+        problems.add(
+            section.place("addresses"),
+            "vip.addresses",
+            Fault::new("names no usable address", "write [\"10.0.0.100/24\"]"),
+        );
+    }
+    for net in addresses.iter().flatten() {
+        once(&section, problems, seen, net, &name);
+    }
+    if seen.names.contains(&name) {
+        problems.add(
+            section.place("name"),
+            "vip.name",
+            Fault::new(format!("{name} is used twice"), "give each VIP its own name"),
+        );
+    }
+    seen.names.push(name.clone());
+    section.finish(problems);
+    let addresses = addresses?;
+    let ips: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
+    let announce_refresh = refresh.unwrap_or(SECOND * 30);
+    Some(Vip {
+        id: VipId::of(&ips),
+        name,
+        addresses,
+        interface,
+        label,
+        preempt,
+        preempt_delay,
+        announce_refresh: (!announce_refresh.is_zero()).then_some(announce_refresh),
+    })
+}
+
+fn once(section: &Section<'_>, problems: &mut Problems<'_>, seen: &mut Seen, net: &IpNet, name: &str) {
+    let place = section.place("addresses");
+    if seen.listen == Some(net.addr()) {
+        let remedy = "a VIP must be an address that no host has of its own";
+        problems.add(place, "vip.addresses", Fault::new(format!("{} is node.listen", net.addr()), remedy));
+    }
+    if let Some(other) = seen.addresses.insert(net.addr(), name.to_owned()) {
+        let what = format!("{} is in the VIP {other} already", net.addr());
+        problems.add(place, "vip.addresses", Fault::new(what, "an address belongs to one VIP"));
+    }
+}
+
+fn nginx(section: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Nginx> {
+    let pid_file = section.read(problems, "pid_file", text(absolute));
+    let url = section.read(problems, "url", text(values::url));
+    let interval =
+        section.read(problems, "interval", time(Duration::from_millis(10)..=SECOND * 60)).unwrap_or(SECOND);
+    let timeout =
+        section.read(problems, "timeout", time(Duration::from_millis(10)..=SECOND * 60)).unwrap_or(SECOND);
+    let rise = section.read(problems, "rise", number(|n| within(n, 1..=100))).unwrap_or(1);
+    let fall = section.read(problems, "fall", number(|n| within(n, 1..=100))).unwrap_or(2);
+    let status = section.read(problems, "status", text(values::status));
+    let status = status.or_else(|| values::status("200-399").ok())?;
+    let weight = section.read(problems, "weight", number(|n| within(n, -253..=253))).unwrap_or(0);
+    if pid_file.is_none() && url.is_none() {
+        let remedy = "write pid_file = \"/run/nginx.pid\", or url = \"http://127.0.0.1/\", or both";
+        problems.add(section.place("pid_file"), "nginx", Fault::new("says nothing to watch", remedy));
+    }
+    take(section).finish(problems);
+    let http = url.map(|url| HttpCheck { url, interval, timeout, status });
+    Some(Nginx {
+        pid_file,
+        http,
+        rise: u32::try_from(rise).ok()?,
+        fall: u32::try_from(fall).ok()?,
+        weight: i16::try_from(weight).ok()?,
+    })
+}
+
+fn take<'a>(section: &mut Section<'a>) -> Section<'a> {
+    std::mem::replace(section, Section::new("", 0, None))
+}
+
+fn time(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>) -> Result<Duration, Fault> {
+    text(move |text| values::duration(text, &range))
+}
+
+fn within(text: &str, range: RangeInclusive<i32>) -> Result<i32, Fault> {
+    text.parse().ok().filter(|n| range.contains(n)).ok_or_else(|| {
+        Fault::new(
+            format!("{text} is out of range"),
+            format!("write a number from {} to {}", range.start(), range.end()),
+        )
+    })
+}
+
+fn odd_voters(text: &str) -> Result<usize, Fault> {
+    let number = text.parse::<usize>().ok().filter(|n| n % 2 == 1 && *n <= MAX_VOTERS);
+    number.ok_or_else(|| {
+        Fault::new(format!("{text} is no number of voters"), "write 1, 3, 5 or 7; 3 suits most clusters")
+    })
+}
+
+fn profile(text: &str) -> Result<Timers, Fault> {
+    let (advert, lease) = match text {
+        "lan" => (50, 500),
+        "fast" => (15, 150),
+        "aggressive" => (5, 50),
+        "wan" => (200, 2000),
+        _ => return Err(Fault::new(format!("{text:?} is no profile"), "write lan, fast, aggressive or wan")),
+    };
+    Ok(Timers { advert: Duration::from_millis(advert), lease: Duration::from_millis(lease) })
+}
+
+fn ip(text: &str) -> Result<IpAddr, Fault> {
+    text.parse().map_err(|_| Fault::new(format!("{text:?} is no address"), "write it as 10.0.0.1"))
+}
+
+fn absolute(text: &str) -> Result<PathBuf, Fault> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(Fault::new(format!("{text:?} is no absolute path"), "begin it with /"))
+    }
+}
+
+fn vip_name(text: &str) -> Result<String, Fault> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    let ok = (1..=MAX_NAME).contains(&text.len()) && text.chars().all(legal);
+    ok.then(|| text.to_owned()).ok_or_else(|| {
+        Fault::new(
+            format!("{text:?} is no name"),
+            format!("use 1 to {MAX_NAME} letters, digits, and any of - _ . :"),
+        )
+    })
+}
+
+fn checked_label(label: &str, interface: Option<&str>) -> Result<String, Fault> {
+    let begins = interface.is_none_or(|interface| label.starts_with(interface));
+    let ok = (1..=15).contains(&label.len()) && begins && label.bytes().all(|byte| byte.is_ascii_graphic());
+    ok.then(|| label.to_owned()).ok_or_else(|| {
+        Fault::new(
+            format!("{label:?} is no label"),
+            "begin it with the interface's name, at most 15 characters, as in eth0:vip",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn errors(text: &str) -> String {
+        Config::parse(text, Path::new("h.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn each_mistake_names_its_line_its_key_and_its_remedy() {
+        let text = "[node]\nname = 'LB 1'\nlisten = '0.0.0.0'\nprioritty = 3\n[cluster]\nvoters_max = 4\n";
+        let said = errors(text);
+        for part in [
+            "h.toml:2: node.name: ",
+            "h.toml:3: node.listen: 0.0.0.0 is not the address of one host; ",
+            "h.toml:4: node.prioritty: is no key that is known here; did you mean priority?",
+            "h.toml:6: cluster.voters_max: 4 is no number of voters; ",
+        ] {
+            assert!(said.contains(part), "{part} is not in\n{said}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_there_once_is_refused_twice() {
+        let node = "[node]\nname = 'a'\nlisten = '10.0.0.1'\ninterface = 'eth0'\n";
+        let vip = "[[vip]]\naddresses = ['10.0.0.9']\n";
+        assert!(errors(&format!("{node}{vip}{vip}")).contains("is in the VIP 10.0.0.9 already"));
+        assert!(errors(&format!("{node}[[vip]]\naddresses = ['10.0.0.1']")).contains("is node.listen"));
+        assert!(
+            errors("[node]\nname = 'a'\nlisten = '10.0.0.1'\n[[vip]]\naddresses = ['10.0.0.9']")
+                .contains("vip.interface: is missing")
+        );
+    }
+
+    #[test]
+    fn a_lease_leaves_room_for_lost_packets() {
+        let node = "[node]\nname = 'a'\nlisten = '10.0.0.1'\n";
+        assert!(
+            errors(&format!("{node}[cluster]\nadvert_interval = '100ms'\nlease = '300ms'"))
+                .contains("at least 4 times")
+        );
+        assert!(errors(&format!("{node}[cluster]\nlease = '300ms'")).contains("belong together"));
+        assert!(
+            errors(&format!("{node}[cluster]\nprofile = 'lan'\nlease = '300ms'")).contains("keep either")
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_names_the_line() {
+        assert!(errors("[node]\nname = \n").starts_with("h.toml:2: syntax: "));
+        assert!(errors("").contains("node.name: is missing"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "(\\[|\\]|node|vip|cluster|nginx|=|'|\"|\n|[a-z0-9./:-]| ){0,80}") {
+            let _ = Config::parse(&text, Path::new("x"));
+        }
+    }
+}

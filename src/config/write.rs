@@ -1,0 +1,161 @@
+//! The file that `init` and `join` write, with words for the operator who will edit it.
+
+use super::parse::values::show;
+use super::{Config, Vip};
+use haclusterd_proto::{Priority, Role};
+use ipnet::IpNet;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What a new node is told on the command line.
+#[derive(Debug, Clone)]
+pub struct NewNode {
+    pub name: String,
+    pub listen: SocketAddr,
+    pub role: Role,
+    pub priority: Priority,
+    pub interface: Option<String>,
+    /// Each a group that moves together.
+    pub vips: Vec<Vec<IpNet>>,
+    pub nginx_pid: Option<PathBuf>,
+    pub nginx_url: Option<String>,
+    pub seeds: Vec<SocketAddr>,
+}
+
+impl NewNode {
+    /// `shared`: the `[cluster]` and `[[vip]]` sections of the cluster that the node joins, instead of its own.
+    #[must_use]
+    pub fn to_toml(&self, shared: Option<&str>) -> String {
+        let mut text = String::from(
+            "# haclusterd. Check a change with `haclusterd check`, then reload (SIGHUP).\n\n[node]\n",
+        );
+        let _ = writeln!(text, "name = {}", quoted(&self.name));
+        let _ = writeln!(text, "listen = {}", quoted(&self.listen.to_string()));
+        let _ = writeln!(text, "role = {}", quoted(self.role.as_str()));
+        let _ = writeln!(text, "priority = {}         # 1 to 254; the largest owns the VIPs", self.priority);
+        if let Some(interface) = &self.interface {
+            let _ = writeln!(text, "interface = {}", quoted(interface));
+        }
+        if !self.seeds.is_empty() {
+            let seeds: Vec<String> = self.seeds.iter().map(|seed| quoted(&seed.to_string())).collect();
+            let _ = writeln!(
+                text,
+                "seeds = [{}]   # where the cluster is found after a restart",
+                seeds.join(", ")
+            );
+        }
+        text.push_str("\n# The rest must be the same on every node.\n");
+        match shared {
+            Some(shared) => text.push_str(shared),
+            None => {
+                text.push_str(
+                    "[cluster]\nprofile = \"lan\"         # an advert each 50 ms, a lease of 500 ms\n",
+                );
+                self.vips.iter().for_each(|group| text.push_str(&section(&addresses(group))));
+            }
+        }
+        text.push_str(&self.nginx());
+        text
+    }
+
+    fn nginx(&self) -> String {
+        if self.nginx_pid.is_none() && self.nginx_url.is_none() {
+            return String::new();
+        }
+        let mut text = String::from(
+            "\n# What this node watches: when it fails, the VIPs go to another node.\n[nginx]\n",
+        );
+        if let Some(pid) = &self.nginx_pid {
+            let _ = writeln!(text, "pid_file = {}", quoted(&pid.to_string_lossy()));
+        }
+        if let Some(url) = &self.nginx_url {
+            let _ = writeln!(text, "url = {}", quoted(url));
+        }
+        text
+    }
+}
+
+impl Config {
+    /// What a joining node is given: everything that must be the same on every node.
+    #[must_use]
+    pub fn shared_toml(&self) -> String {
+        let timers = self.cluster.timers;
+        let mut text = String::from("[cluster]\n");
+        let _ = writeln!(text, "voters_max = {}", self.cluster.voters_max);
+        let _ = writeln!(text, "advert_interval = {}", quoted(&show(timers.advert)));
+        let _ = writeln!(text, "lease = {}", quoted(&show(timers.lease)));
+        if let Some(gateway) = self.cluster.gateway {
+            let _ = writeln!(text, "gateway = {}", quoted(&gateway.to_string()));
+        }
+        self.vips.iter().for_each(|vip| text.push_str(&section(&keys(vip))));
+        text
+    }
+}
+
+fn keys(vip: &Vip) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "name = {}", quoted(&vip.name));
+    text.push_str(&addresses(&vip.addresses));
+    if !vip.preempt {
+        text.push_str("preempt = false\n");
+    }
+    if !vip.preempt_delay.is_zero() {
+        let _ = writeln!(text, "preempt_delay = {}", quoted(&show(vip.preempt_delay)));
+    }
+    let refresh = vip.announce_refresh.unwrap_or_default();
+    let _ = writeln!(text, "announce_refresh = {}", quoted(&show(refresh)));
+    text
+}
+
+fn section(keys: &str) -> String {
+    format!("\n[[vip]]\n{keys}")
+}
+
+fn addresses(group: &[IpNet]) -> String {
+    let all: Vec<String> = group.iter().map(|net| quoted(&net.to_string())).collect();
+    format!("addresses = [{}]\n", all.join(", "))
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn new_node() -> NewNode {
+        NewNode {
+            name: "lb1".into(),
+            listen: "10.0.0.11:7946".parse().unwrap(),
+            role: Role::Member,
+            priority: Priority(150),
+            interface: Some("eth0".into()),
+            vips: vec![vec!["10.0.0.100/24".parse().unwrap(), "fd00::100/64".parse().unwrap()]],
+            nginx_pid: Some("/run/nginx \"odd\".pid".into()),
+            nginx_url: Some("http://127.0.0.1/".into()),
+            seeds: vec!["10.0.0.12:7946".parse().unwrap()],
+        }
+    }
+
+    fn parse(text: &str) -> Config {
+        Config::parse(text, Path::new("t.toml")).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_it_was_meant() {
+        let config = parse(&new_node().to_toml(None));
+        assert_eq!(config.node.priority, Priority(150));
+        assert_eq!(config.vips[0].addresses.len(), 2);
+        assert_eq!(config.nginx.unwrap().pid_file.unwrap(), Path::new("/run/nginx \"odd\".pid"));
+    }
+
+    #[test]
+    fn a_joining_node_agrees_with_the_cluster() {
+        let first = parse(&new_node().to_toml(None));
+        let joined = parse(&NewNode { name: "lb2".into(), ..new_node() }.to_toml(Some(&first.shared_toml())));
+        assert_eq!((joined.vips, joined.cluster), (first.vips.clone(), first.cluster.clone()));
+    }
+}

@@ -1,0 +1,272 @@
+//! Does what the engine asks for. What the kernel answers is the engine's next input.
+//!
+//! Kernel calls are awaited in the loop: they take some hundred microseconds, and in order they need no queue.
+//! Everything that could take longer (disk, signing) goes to the other thread through [`Ports::work`].
+
+use super::clock;
+use super::neighbor::{Claim, ClaimKind, Neighbor};
+use super::netlink::{self, Address, Kernel};
+use super::quic::Transport;
+use crate::config::{Config, Vip};
+use crate::engine::time::Instant;
+use crate::engine::{Action, Input};
+use haclusterd_proto::cluster::{Message, SignedVoters, VoterSet};
+use haclusterd_proto::member::MemberRecord;
+use haclusterd_proto::{MacAddr, VipId, codec};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// One packet on any path that carries QUIC.
+const MAX_DATAGRAM: usize = 1162;
+
+/// What the other thread does.
+#[derive(Debug)]
+pub enum Work {
+    Publish(Box<MemberRecord>),
+    Sign(VoterSet),
+    Store(SignedVoters),
+}
+
+/// Called for every input that an adapter has; it must not block.
+pub type Inputs = Arc<dyn Fn(Input) + Send + Sync>;
+
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Messages that did not fit a packet.
+    pub oversize: AtomicU64,
+    /// Announcements and probes that could not be sent.
+    pub unsent: AtomicU64,
+}
+
+struct Link {
+    index: u32,
+    up: bool,
+    mac: Option<MacAddr>,
+    neighbor: Option<Neighbor>,
+}
+
+pub struct Ports {
+    transport: Transport,
+    kernel: Kernel,
+    vips: Vec<Vip>,
+    gateway: Option<IpAddr>,
+    links: BTreeMap<String, Link>,
+    inputs: Inputs,
+    work: Box<dyn Fn(Work) + Send>,
+    pub counters: Arc<Counters>,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ports").field("vips", &self.vips).finish_non_exhaustive()
+    }
+}
+
+impl Ports {
+    pub fn new(
+        config: &Config,
+        transport: Transport,
+        kernel: Kernel,
+        inputs: Inputs,
+        work: Box<dyn Fn(Work) + Send>,
+    ) -> Ports {
+        Ports {
+            transport,
+            kernel,
+            vips: config.vips.clone(),
+            gateway: config.cluster.gateway,
+            links: BTreeMap::new(),
+            inputs,
+            work,
+            counters: Arc::default(),
+        }
+    }
+
+    /// What the engine must hear at once as the answer, if anything.
+    pub async fn perform(&mut self, action: Action) -> Option<Input> {
+        match action {
+            Action::Send { to, message } => match codec::encode(&message, MAX_DATAGRAM) {
+                Ok(bytes) => drop(self.transport.datagram(to, bytes.into())),
+                Err(_) => drop(self.counters.oversize.fetch_add(1, Ordering::Relaxed)),
+            },
+            Action::Install { vip, until, .. } => {
+                let result = self.install(vip, until).await;
+                return Some(Input::Installed { vip, result });
+            }
+            Action::Remove(vip) => {
+                let result = self.remove(vip).await;
+                return Some(Input::Removed { vip, result });
+            }
+            Action::Announce(vip) => self.each_address(vip, Neighbor::announce),
+            Action::Probe(vip) => self.each_address(vip, Neighbor::probe),
+            Action::ProbeGateway => self.probe_gateway(),
+            Action::Publish(record) => (self.work)(Work::Publish(record)),
+            Action::SignVoters(set) => (self.work)(Work::Sign(set)),
+            Action::StoreVoters(signed) => (self.work)(Work::Store(signed)),
+            Action::Log(event) if event.warning => tracing::warn!("{}", event.text),
+            Action::Log(event) => tracing::info!("{}", event.text),
+            Action::Exit => {}
+        }
+        None
+    }
+
+    async fn install(&self, vip: VipId, until: Instant) -> Result<(), String> {
+        let Some((vip, link)) = self.placed(vip) else { return Err("its interface is gone".into()) };
+        let valid_for = seconds(until.since(clock::now()));
+        let addresses: Vec<Address> = vip
+            .addresses
+            .iter()
+            .map(|net| Address {
+                ifindex: link.index,
+                net: *net,
+                label: vip.label.clone().filter(|_| net.addr().is_ipv4()),
+                valid_for,
+            })
+            .collect();
+        self.kernel.add(&addresses).await.map_err(|error| error.to_string())
+    }
+
+    async fn remove(&self, vip: VipId) -> Result<(), String> {
+        // An interface that is gone took its addresses along.
+        let Some((vip, link)) = self.placed(vip) else { return Ok(()) };
+        let addresses: Vec<_> = vip.addresses.iter().map(|net| (link.index, *net)).collect();
+        self.kernel.delete(&addresses).await.map_err(|error| error.to_string())
+    }
+
+    fn each_address(
+        &self,
+        vip: VipId,
+        act: impl Fn(&Neighbor, IpAddr) -> Result<(), super::neighbor::NeighborError>,
+    ) {
+        let Some((vip, link)) = self.placed(vip) else { return };
+        let Some(neighbor) = &link.neighbor else { return };
+        for addr in vip.ips() {
+            self.tally(act(neighbor, addr).is_ok());
+        }
+    }
+
+    fn probe_gateway(&self) {
+        let Some(gateway) = self.gateway else { return };
+        for neighbor in self.links.values().filter_map(|link| link.neighbor.as_ref()) {
+            self.tally(neighbor.probe(gateway).is_ok());
+        }
+    }
+
+    fn tally(&self, sent: bool) {
+        if !sent {
+            self.counters.unsent.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn placed(&self, id: VipId) -> Option<(&Vip, &Link)> {
+        let vip = self.vips.iter().find(|vip| vip.id == id)?;
+        Some((vip, self.links.get(vip.interface.as_ref()?)?))
+    }
+
+    /// What the kernel's monitor reports, in the engine's words.
+    pub fn kernel_event(&mut self, event: netlink::Event) -> Vec<Input> {
+        match event {
+            netlink::Event::Link { index, name, up, mac } => {
+                let old = self.links.remove(&name).filter(|old| old.index == index);
+                let neighbor = old.and_then(|old| old.neighbor);
+                self.links.insert(name.clone(), Link { index, up, mac, neighbor });
+                self.listen(&name);
+                self.interface_states(&name)
+            }
+            netlink::Event::LinkGone { index, name } => {
+                if self.links.get(&name).is_some_and(|link| link.index == index) {
+                    self.links.remove(&name);
+                }
+                self.interface_states(&name)
+            }
+            netlink::Event::AddressGone { index, net } => self
+                .vips
+                .iter()
+                .filter(|vip| vip.addresses.contains(&net))
+                .filter(|vip| self.placed(vip.id).is_some_and(|(_, link)| link.index == index))
+                .map(|vip| Input::AddressLost(vip.id))
+                .collect(),
+            netlink::Event::AddressAdded { .. } => Vec::new(),
+        }
+    }
+
+    /// Takes over a new configuration: what must be removed first, and what the engine must hear after it has it.
+    pub fn reconfigure(&mut self, config: &Config) {
+        self.vips.clone_from(&config.vips);
+        self.gateway = config.cluster.gateway;
+        let names: Vec<String> = self.links.keys().cloned().collect();
+        for name in names {
+            if let Some(link) = self.links.get_mut(&name) {
+                link.neighbor = None;
+            }
+            self.listen(&name);
+        }
+    }
+
+    pub fn all_interface_states(&self) -> Vec<Input> {
+        self.vips.iter().map(|vip| self.interface_state(vip)).collect()
+    }
+
+    fn interface_states(&self, name: &str) -> Vec<Input> {
+        let there = |vip: &&Vip| vip.interface.as_deref() == Some(name);
+        self.vips.iter().filter(there).map(|vip| self.interface_state(vip)).collect()
+    }
+
+    fn interface_state(&self, vip: &Vip) -> Input {
+        let name = vip.interface.as_deref().unwrap_or("none");
+        let state = match self.links.get(name) {
+            None => Err(format!("interface {name} does not exist")),
+            Some(Link { up: false, .. }) => Err(format!("interface {name} is down or has no carrier")),
+            Some(Link { mac: None, .. }) => Err(format!("interface {name} has no hardware address")),
+            Some(Link { neighbor: None, .. }) => Err(format!("interface {name} cannot be listened to")),
+            Some(Link { mac: Some(mac), .. }) => Ok(*mac),
+        };
+        Input::Interface { vip: vip.id, state }
+    }
+
+    /// Opens the packet sockets of an interface that VIPs are on.
+    fn listen(&mut self, name: &str) {
+        let vips = self.vips.iter().filter(|vip| vip.interface.as_deref() == Some(name));
+        let watch: BTreeMap<IpAddr, Option<VipId>> = vips
+            .flat_map(|vip| vip.ips().map(|ip| (ip, Some(vip.id))))
+            .chain(self.gateway.map(|gateway| (gateway, None)))
+            .collect();
+        let Some(link) = self.links.get_mut(name) else { return };
+        let Some(mac) = link.mac.filter(|_| watch.values().any(Option::is_some)) else { return };
+        if link.neighbor.is_some() || !link.up {
+            return;
+        }
+        let inputs = self.inputs.clone();
+        let addresses: BTreeSet<IpAddr> = watch.keys().copied().collect();
+        let report = Arc::new(move |claim: Claim| match watch.get(&claim.addr) {
+            _ if claim.kind == ClaimKind::Probe => {}
+            Some(Some(vip)) => inputs(Input::Claim { vip: *vip, mac: claim.mac }),
+            Some(None) => inputs(Input::GatewayAnswered),
+            None => {}
+        });
+        match Neighbor::open(link.index, mac, addresses, report) {
+            Ok(neighbor) => link.neighbor = Some(neighbor),
+            Err(error) => tracing::warn!("{name}: {error}"),
+        }
+    }
+}
+
+/// The kernel counts in whole seconds; it is never told less than one.
+fn seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
+}
+
+/// What arrived as a datagram. A voter set is not the engine's business before its signature is checked.
+#[must_use]
+pub fn message(
+    bytes: &[u8],
+    verify: impl Fn(&SignedVoters) -> bool,
+) -> Option<Result<Message, SignedVoters>> {
+    match codec::decode(bytes).ok()? {
+        Message::Voters(signed) => verify(&signed).then_some(Err(signed)),
+        message => Some(Ok(message)),
+    }
+}
