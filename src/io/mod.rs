@@ -1,5 +1,6 @@
 //! The world, a file an adapter. Adapters act and report; they decide nothing.
 
+pub mod control;
 pub mod gossip;
 pub mod identity;
 pub mod join;
