@@ -160,6 +160,7 @@ fn make_directory(path: &Path) -> Result<(), ControlError> {
     fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE)).map_err(failed)
 }
 
+/// The lock's file stays for ever: once removed, two daemons could each hold a file of that name.
 fn lock(path: &Path) -> Result<File, ControlError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");

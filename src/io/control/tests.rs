@@ -3,6 +3,7 @@
 use super::*;
 use futures::FutureExt;
 use haclusterd_proto::control::{Request, Response};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -236,6 +237,23 @@ fn a_daemon_that_hangs_up_is_told_from_one_that_answers() {
     let node = Node::new();
     node.impostor("{\"done\":\"ha");
     assert!(matches!(node.ask(), Err(ControlError::HungUp(_))));
+}
+
+#[test]
+fn a_user_who_may_not_ask_is_told_so() {
+    let node = Node::new();
+    node.serve();
+    fs::set_permissions(node.socket(), fs::Permissions::from_mode(0)).unwrap();
+    let socket = node.socket();
+    // Root may do everything, by this capability, which a thread may lay down for itself alone.
+    let answer = thread::spawn(move || {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective.remove(CapabilitySet::DAC_OVERRIDE);
+        set_capabilities(None, sets).unwrap();
+        ask(&socket, &Request::Snapshot, PATIENCE)
+    });
+    let error = answer.join().unwrap().unwrap_err();
+    assert!(matches!(error, ControlError::Denied(_)), "{error}");
 }
 
 #[test]
