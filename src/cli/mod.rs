@@ -33,7 +33,7 @@ mod tests {
             Value::Array(items) if items.iter().any(Value::is_object) => {
                 items.iter().for_each(|item| fields(item, &format!("{path}[]"), found));
             }
-            _ => drop(found.insert(path.to_owned())),
+            _ => found.extend([path.to_owned()]),
         }
     }
 

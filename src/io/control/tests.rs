@@ -243,7 +243,7 @@ fn a_daemon_that_hangs_up_is_told_from_one_that_answers() {
 fn a_user_who_may_not_ask_is_told_so() {
     let node = Node::new();
     node.serve();
-    fs::set_permissions(node.socket(), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(node.socket(), fs::Permissions::from_mode(0o000)).unwrap();
     let socket = node.socket();
     // Root may do everything, by this capability, which a thread may lay down for itself alone.
     let answer = thread::spawn(move || {
