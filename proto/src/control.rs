@@ -3,10 +3,12 @@
 //! [`Snapshot`] is also what `members -o json` and `status -o json` print, so its field names are public:
 //! fields are added, never renamed. Durations carry their unit in the name.
 
-use crate::units::Role;
+use crate::units::{BadUnit, Role};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
 
 /// Raised when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -175,4 +177,103 @@ pub enum VipState {
 pub struct Event {
     pub age_ms: u64,
     pub text: String,
+}
+
+impl Mode {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Joining => "joining",
+            Mode::Single => "single",
+            Mode::TwoNode => "two-node",
+            Mode::Quorum => "quorum",
+        }
+    }
+}
+
+impl MemberState {
+    const ALL: [MemberState; 5] = [
+        MemberState::Alive,
+        MemberState::Suspect,
+        MemberState::Failed,
+        MemberState::Left,
+        MemberState::Joining,
+    ];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MemberState::Alive => "alive",
+            MemberState::Suspect => "suspect",
+            MemberState::Failed => "failed",
+            MemberState::Left => "left",
+            MemberState::Joining => "joining",
+        }
+    }
+}
+
+impl VipState {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            VipState::Active => "active",
+            VipState::Moving => "moving",
+            VipState::Unowned => "unowned",
+            VipState::Conflict => "conflict",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for MemberState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for MemberState {
+    type Err = BadUnit;
+
+    fn from_str(text: &str) -> Result<MemberState, BadUnit> {
+        let bad = || BadUnit {
+            what: "a member's state (alive, suspect, failed, left or joining)",
+            text: text.into(),
+        };
+        MemberState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(bad)
+    }
+}
+
+impl fmt::Display for VipState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn as_json(word: impl fmt::Display) -> String {
+        format!("\"{word}\"")
+    }
+
+    #[test]
+    fn a_word_is_the_same_in_json_and_in_a_table() {
+        for mode in [Mode::Joining, Mode::Single, Mode::TwoNode, Mode::Quorum] {
+            assert_eq!(serde_json::to_string(&mode).unwrap(), as_json(mode));
+        }
+        for state in [VipState::Active, VipState::Moving, VipState::Unowned, VipState::Conflict] {
+            assert_eq!(serde_json::to_string(&state).unwrap(), as_json(state));
+        }
+        for state in MemberState::ALL {
+            assert_eq!(serde_json::to_string(&state).unwrap(), as_json(state));
+            assert_eq!(state.to_string().parse(), Ok(state));
+        }
+        assert!("Alive".parse::<MemberState>().is_err());
+    }
 }

@@ -1,6 +1,7 @@
 //! The world, a file an adapter. Adapters act and report; they decide nothing.
 
 pub mod clock;
+pub mod control;
 pub mod gossip;
 pub mod identity;
 pub mod join;
