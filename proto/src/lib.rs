@@ -6,6 +6,7 @@ pub mod arp;
 pub mod cluster;
 pub mod codec;
 pub mod control;
+pub mod member;
 pub mod ndp;
 pub mod token;
 pub mod units;
