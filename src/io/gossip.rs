@@ -6,7 +6,7 @@
 //! ```
 //! chitchat spreads state and nothing else; who is alive and who owns an address is decided elsewhere. A change
 //! is pushed to all peers at once, and again by chitchat's own rounds in case that was lost. What arrives is read
-//! by [`gate`], which verifies every record and rewrites every message, and reports a new record before chitchat
+//! by `gate`, which verifies every record and rewrites every message, and reports a new record before chitchat
 //! has it.
 //!
 //! chitchat's task should never end. If it does, it is started again under the same generation, with the numbers
@@ -38,7 +38,8 @@ use wire::Id;
 const PACE: Duration = Duration::from_millis(50);
 /// From a push to the moment when the peers have the record it is a round trip and a half.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-/// Between two starts of chitchat; doubles up to the second, so that it costs nothing and fills no log.
+/// Between two starts of chitchat: doubles from the first to the second and never shrinks, so that whatever ends it
+/// neither burns the processor nor fills the log.
 const RESTART: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 
 #[derive(Debug, Clone)]
