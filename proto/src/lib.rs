@@ -6,7 +6,6 @@ pub mod arp;
 pub mod cluster;
 pub mod codec;
 pub mod control;
-
 pub mod ethernet;
 pub mod join;
 pub mod member;

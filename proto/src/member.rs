@@ -1,144 +1,166 @@
-//! What each member tells of itself. Gossip relays it through other members, so its author signs it and whoever
-//! reads it checks the author's certificate and signature.
+//! What a member says about itself to everybody, and how it is signed.
 //!
-//! Gossip carries text: a [`SignedRecord`] travels as base64 of its encoding.
+//! Gossip is relayed, so the link proves nothing about the author: a record travels with its author's
+//! signature and certificate, and every reader verifies both. It travels as ASCII text, because that is what
+//! chitchat's values are.
 
-use crate::codec;
-use crate::control::Health;
-use crate::{Incarnation, MacAddr, NodeId, Role, VipId};
+pub use crate::control::Health;
+
+use crate::codec::{self, DecodeError, EncodeError};
+use crate::units::{Incarnation, MacAddr, NodeId, Role, VipId, check_name};
+use data_encoding::BASE64_NOPAD;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
-/// What the author signs begins with this, so that no signature serves two purposes.
-pub const DOMAIN: &[u8] = b"haclusterd member v1\0";
-/// A record with every field at its bound takes 1 KiB, a certificate as much.
-pub const MAX_RECORD: usize = 4096;
-/// Of the text that gossip carries.
+/// One line of `members`, however long the probe's own words were.
+pub const MAX_REASON: usize = 256;
+/// As many as one advert can name.
+pub const MAX_VIPS: usize = crate::cluster::MAX_VIPS;
+/// One interface a VIP is already unusual.
+pub const MAX_MACS: usize = 16;
+/// A release number with a suffix.
+pub const MAX_VERSION: usize = 32;
+/// Every field at its bound makes about 900 bytes.
+pub const MAX_RECORD: usize = 2048;
+/// The certificates that the cluster's CA issues have about 600 bytes.
+pub const MAX_CERTIFICATE: usize = 3072;
+/// An ECDSA P-384 signature in DER has at most 104 bytes.
+pub const MAX_SIGNATURE: usize = 128;
+/// A signed record as text: the bounds above, four characters for three bytes.
 pub const MAX_TEXT: usize = 8192;
 
-const MAX_NAME: usize = 63;
-const MAX_REASON: usize = 256;
-const MAX_VERSION: usize = 32;
-const MAX_MACS: usize = 16;
+/// So that no signature over something else can pass as one over a record.
+const DOMAIN: &[u8] = b"haclusterd member v1\0";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRecord {
     pub node: NodeId,
     pub name: String,
+    /// Where the cluster's other members reach it.
     pub addr: SocketAddr,
     pub role: Role,
-    /// Has the cluster's CA key.
+    /// It holds the CA key, so tokens are spent there.
     pub issuer: bool,
     pub base_priority: u8,
-    /// Effective; `None`: no candidate.
+    /// Effective priority. `None`: not a candidate now.
     pub priority: Option<u8>,
     pub health: Health,
-    /// Why it is not well.
+    /// Why the health or the priority is what it is, in the operator's words.
     pub reason: String,
-    /// What it holds.
     pub vips: Vec<VipId>,
-    /// Of the interfaces that its VIPs are on.
     pub macs: Vec<MacAddr>,
-    /// Of what must be the same on every node.
     pub config_digest: u64,
     pub version: String,
     pub incarnation: Incarnation,
-    /// Rises with each start of the node.
+    /// Rises with every start of the node's daemon.
     pub generation: u64,
-    /// Rises with each record of a generation.
+    /// Rises with every record of one generation.
     pub seq: u64,
-    /// Seconds since 1970.
+    /// Unix seconds.
     pub cert_not_after: i64,
-    /// Goes for good.
     pub leaving: bool,
 }
 
-/// A record as its author signed it.
+/// A record as it travels. The bytes are kept exactly as they were signed: to encode a record again could give
+/// others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedRecord {
-    /// The encoded [`MemberRecord`].
     pub record: Vec<u8>,
     pub signature: Vec<u8>,
-    /// The author's, DER.
+    /// The author's leaf certificate, DER.
     pub certificate: Vec<u8>,
 }
 
+/// Always the author's or the relay's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadRecord {
-    #[error("it is not base64 of at most {MAX_TEXT} characters")]
-    Text,
-    #[error(transparent)]
-    Bytes(#[from] codec::DecodeError),
-    #[error("a field is longer than it may be")]
-    Bounds,
+pub enum MemberError {
+    #[error("a member record of {0} characters, more than {MAX_TEXT}")]
+    TooLong(usize),
+    #[error("a member record that is not base64")]
+    NotBase64,
+    #[error("a member record: {0}")]
+    Undecodable(#[from] DecodeError),
+    #[error("a member record whose {0} is out of bounds")]
+    Unsound(&'static str),
 }
 
 impl MemberRecord {
-    /// Makes what is too long short, so that the node's own record always passes [`MemberRecord::is_sound`].
-    #[must_use]
-    pub fn bounded(mut self) -> MemberRecord {
-        let end = (0..=MAX_REASON).rev().find(|at| self.reason.is_char_boundary(*at)).unwrap_or(0);
-        self.reason.truncate(end);
-        self.macs.truncate(MAX_MACS);
-        self.vips.truncate(crate::cluster::MAX_VIPS);
-        self
+    /// The first field that no honest author writes, if any.
+    fn flaw(&self) -> Option<&'static str> {
+        [
+            (check_name(&self.name).is_ok(), "name"),
+            (is_line(&self.reason, MAX_REASON), "reason"),
+            (is_line(&self.version, MAX_VERSION), "version"),
+            (self.vips.len() <= MAX_VIPS, "list of VIPs"),
+            (self.macs.len() <= MAX_MACS, "list of MAC addresses"),
+        ]
+        .into_iter()
+        .find_map(|(sound, what)| (!sound).then_some(what))
     }
 
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.name.len() <= MAX_NAME
-            && crate::units::check_name(&self.name).is_ok()
-            && self.reason.len() <= MAX_REASON
-            && self.version.len() <= MAX_VERSION
-            && self.vips.len() <= crate::cluster::MAX_VIPS
-            && self.macs.len() <= MAX_MACS
+        self.flaw().is_none()
     }
 
-    /// Later records replace earlier ones.
+    /// Cuts to size what comes from outside (a probe's words) or grows with the configuration.
     #[must_use]
-    pub fn age(&self) -> (u64, u64) {
-        (self.generation, self.seq)
+    pub fn bounded(mut self) -> MemberRecord {
+        self.reason = line(&self.reason, MAX_REASON);
+        self.version = line(&self.version, MAX_VERSION);
+        self.vips.truncate(MAX_VIPS);
+        self.macs.truncate(MAX_MACS);
+        self
     }
+
+    pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        codec::encode(self, MAX_RECORD)
+    }
+}
+
+/// A terminal shows these words, so a member must not be able to put control characters into them.
+fn is_line(text: &str, max: usize) -> bool {
+    text.len() <= max && !text.contains(char::is_control)
+}
+
+fn line(text: &str, max: usize) -> String {
+    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    line.truncate((0..=max.min(line.len())).rev().find(|&at| line.is_char_boundary(at)).unwrap_or(0));
+    line
 }
 
 impl SignedRecord {
-    pub fn sign(
-        record: &MemberRecord,
-        certificate: Vec<u8>,
-        sign: impl FnOnce(&[u8]) -> Vec<u8>,
-    ) -> Result<SignedRecord, codec::EncodeError> {
-        let record = codec::encode(record, MAX_RECORD)?;
-        let signature = sign(&signed_bytes(&record));
-        Ok(SignedRecord { record, signature, certificate })
-    }
-
-    /// What the signature covers.
+    /// What the author's key signs.
     #[must_use]
-    pub fn message(&self) -> Vec<u8> {
-        signed_bytes(&self.record)
+    pub fn message(record: &[u8]) -> Vec<u8> {
+        [DOMAIN, record].concat()
     }
 
-    /// Read only once the signature is verified.
-    pub fn open(&self) -> Result<MemberRecord, BadRecord> {
+    /// Looks inside. Says nothing about who wrote it: that is the signature's part.
+    pub fn open(&self) -> Result<MemberRecord, MemberError> {
         let record: MemberRecord = codec::decode(&self.record)?;
-        if record.is_sound() { Ok(record) } else { Err(BadRecord::Bounds) }
+        record.flaw().map_or(Ok(record), |what| Err(MemberError::Unsound(what)))
     }
 
-    pub fn to_text(&self) -> Result<String, codec::EncodeError> {
-        Ok(data_encoding::BASE64.encode(&codec::encode(self, MAX_TEXT / 4 * 3)?))
+    pub fn encode(&self) -> Result<String, EncodeError> {
+        Ok(BASE64_NOPAD.encode(&codec::encode(self, MAX_TEXT / 4 * 3)?))
     }
 
-    pub fn from_text(text: &str) -> Result<SignedRecord, BadRecord> {
+    pub fn decode(text: &str) -> Result<SignedRecord, MemberError> {
         if text.len() > MAX_TEXT {
-            return Err(BadRecord::Text);
+            return Err(MemberError::TooLong(text.len()));
         }
-        let bytes = data_encoding::BASE64.decode(text.as_bytes()).map_err(|_| BadRecord::Text)?;
-        Ok(codec::decode(&bytes)?)
+        let bytes = BASE64_NOPAD.decode(text.as_bytes()).map_err(|_| MemberError::NotBase64)?;
+        let signed: SignedRecord = codec::decode(&bytes)?;
+        [
+            (signed.record.len() <= MAX_RECORD, "length"),
+            (signed.signature.len() <= MAX_SIGNATURE, "signature"),
+            (signed.certificate.len() <= MAX_CERTIFICATE, "certificate"),
+        ]
+        .into_iter()
+        .find_map(|(sound, what)| (!sound).then_some(what))
+        .map_or(Ok(signed), |what| Err(MemberError::Unsound(what)))
     }
-}
-
-fn signed_bytes(record: &[u8]) -> Vec<u8> {
-    [DOMAIN, record].concat()
 }
 
 #[cfg(test)]
@@ -146,52 +168,100 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn record(reason: &str) -> MemberRecord {
+    fn record() -> MemberRecord {
         MemberRecord {
-            node: NodeId([1; 16]),
+            node: NodeId([7; 16]),
             name: "lb1".into(),
-            addr: "10.0.0.11:7946".parse().unwrap(),
+            addr: "192.0.2.1:7400".parse().unwrap(),
             role: Role::Member,
             issuer: true,
             base_priority: 100,
             priority: Some(90),
             health: Health::Warn,
-            reason: reason.into(),
-            vips: vec![VipId(3)],
+            reason: "one of two workers answers".into(),
+            vips: vec![VipId(1), VipId(2)],
             macs: vec![MacAddr([2; 6])],
-            config_digest: 7,
+            config_digest: 5,
             version: "0.1.0".into(),
-            incarnation: Incarnation(9),
+            incarnation: Incarnation(3),
             generation: 4,
-            seq: 2,
+            seq: 9,
             cert_not_after: 1_800_000_000,
             leaving: false,
         }
     }
 
     fn signed(record: &MemberRecord) -> SignedRecord {
-        SignedRecord::sign(record, vec![1, 2, 3], <[u8]>::to_vec).unwrap()
+        let record = codec::encode(record, codec::MAX).unwrap();
+        SignedRecord { record, signature: vec![1; 72], certificate: vec![2; 600] }
     }
 
     #[test]
-    fn a_record_survives_the_way_through_text() {
-        let sent = record("slow");
-        let read = SignedRecord::from_text(&signed(&sent).to_text().unwrap()).unwrap();
-        assert_eq!((read.open(), read.message()), (Ok(sent), read.signature.clone()));
+    fn a_record_is_read_as_it_was_written() {
+        let sent = signed(&record());
+        let text = sent.encode().unwrap();
+        assert!(text.is_ascii() && text.len() < MAX_TEXT);
+        let read = SignedRecord::decode(&text).unwrap();
+        assert_eq!(read, sent);
+        assert_eq!(read.open().unwrap(), record());
     }
 
     #[test]
-    fn what_is_too_long_is_refused_and_never_sent() {
-        let long = record(&"é".repeat(200));
-        assert_eq!(signed(&long).open(), Err(BadRecord::Bounds));
-        assert!(signed(&long.bounded()).open().is_ok());
-        assert_eq!(SignedRecord::from_text(&"A".repeat(MAX_TEXT + 4)), Err(BadRecord::Text));
+    fn the_largest_record_fits() {
+        let mut large = record();
+        large.name = "x".repeat(63);
+        large.addr = "[2001:db8::1]:65535".parse().unwrap();
+        large.reason = "\u{10ffff}".repeat(64);
+        large.vips = vec![VipId(u64::MAX); MAX_VIPS];
+        large.macs = vec![MacAddr::BROADCAST; MAX_MACS];
+        large.version = "v".repeat(MAX_VERSION);
+        (large.generation, large.seq) = (u64::MAX, u64::MAX);
+        let record = large.encode().unwrap();
+        let signed =
+            SignedRecord { record, signature: vec![0; MAX_SIGNATURE], certificate: vec![0; MAX_CERTIFICATE] };
+        let text = signed.encode().unwrap();
+        assert_eq!(SignedRecord::decode(&text).unwrap().open().unwrap(), large);
+    }
+
+    #[test]
+    fn what_no_honest_author_writes_is_refused() {
+        let broken: [fn(&mut MemberRecord); 6] = [
+            |r| r.name = "Not A Name".into(),
+            |r| r.reason = "r".repeat(MAX_REASON + 1),
+            |r| r.reason = "\x1b[2J".into(),
+            |r| r.vips = vec![VipId(0); MAX_VIPS + 1],
+            |r| r.macs = vec![MacAddr::ZERO; MAX_MACS + 1],
+            |r| r.version = "v".repeat(MAX_VERSION + 1),
+        ];
+        for (n, breakage) in broken.iter().enumerate() {
+            let mut record = record();
+            breakage(&mut record);
+            assert!(matches!(signed(&record).open(), Err(MemberError::Unsound(_))), "{n}");
+            if n > 0 {
+                assert!(record.bounded().is_sound(), "{n}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let mut long = record();
+        long.reason = "é".repeat(200);
+        assert_eq!(long.bounded().reason, "é".repeat(128));
+    }
+
+    #[test]
+    fn the_signature_is_over_the_domain_too() {
+        assert!(SignedRecord::message(b"x").starts_with(b"haclusterd member v1\0"));
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in ".{0,200}") {
-            let _ = SignedRecord::from_text(&text).map(|signed| signed.open());
+        fn no_text_makes_the_reader_panic(text in ".{0,300}", bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = SignedRecord::decode(&text);
+            if let Ok(signed) = SignedRecord::decode(&BASE64_NOPAD.encode(&bytes)) {
+                let _ = signed.open();
+            }
         }
     }
 }
