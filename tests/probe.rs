@@ -5,8 +5,9 @@ use haclusterd::engine::health::Outcome;
 use haclusterd::io::probe::{self, Running};
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,10 @@ struct Nginx {
 
 impl Nginx {
     fn start() -> Nginx {
+        Nginx::start_with("daemon off;")
+    }
+
+    fn start_with(directives: &str) -> Nginx {
         let port = free_port();
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
@@ -28,15 +33,16 @@ impl Nginx {
             root.display()
         );
         std::fs::write(root.join("nginx.conf"), config).unwrap();
-        let mut nginx = Nginx { master: Nginx::spawn(root), dir, port };
+        let mut nginx = Nginx { master: Nginx::spawn(root, directives), dir, port };
         nginx.wait();
         nginx
     }
 
-    fn spawn(root: &Path) -> Child {
+    fn spawn(root: &Path, directives: &str) -> Child {
         let conf = root.join("nginx.conf");
         let mut command = Command::new("/usr/sbin/nginx");
-        command.arg("-p").arg(root).arg("-c").arg(conf).args(["-g", "daemon off;"]);
+        command.arg("-p").arg(root).arg("-c").arg(conf).args(["-g", directives]);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         command.spawn().expect("nginx is not installed")
     }
 
@@ -46,6 +52,12 @@ impl Nginx {
             assert!(Instant::now() < until, "nginx does not start: {:?}", self.master.try_wait());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// The whole group, so that no worker outlives the test.
+    fn kill_workers(&mut self) {
+        let group = rustix::process::Pid::from_child(&self.master);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
 
     fn pid_file(&self) -> PathBuf {
@@ -134,15 +146,15 @@ fn the_masters_death_is_known_at_once_and_a_new_master_is_followed() {
     assert!(seen - killed < Duration::from_secs(1));
     nginx.master.wait().unwrap();
     // Its orphaned worker holds the port.
-    let _ = Command::new("pkill").args(["-f", &nginx.dir.path().display().to_string()]).status();
+    nginx.kill_workers();
     std::thread::sleep(Duration::from_millis(200));
-    nginx.master = Nginx::spawn(nginx.dir.path());
+    nginx.master = Nginx::spawn(nginx.dir.path(), "daemon off;");
     assert_eq!(watch.next().1, Outcome::Pass);
 }
 
 #[test]
 fn a_reload_and_a_binary_upgrade_are_no_death() {
-    let nginx = Nginx::start();
+    let nginx = Nginx::start_with("daemon on;"); // in the foreground nginx refuses to be upgraded
     let watch = Watch::process(&nginx.pid_file());
     assert_eq!(watch.next().1, Outcome::Pass);
     let old = nginx.pid();

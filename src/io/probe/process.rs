@@ -5,6 +5,7 @@
 
 use super::Probe;
 use crate::engine::health::Outcome;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs;
 use std::future::Future;
@@ -93,6 +94,9 @@ impl Process {
         let pid = pid.ok_or_else(|| format!("{path} holds no process id"))?;
         let gone = || format!("process {number} of {path} is not running");
         let fd = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(|_| gone())?;
+        if has_exited(&fd) {
+            return Err(gone()); // a zombie that nobody has reaped yet
+        }
         // Read after the pidfd is open, so that it is the same process.
         let program = fs::read_to_string(format!("/proc/{number}/comm")).map_err(|_| gone())?;
         if !PROGRAMS.iter().any(|known| program.starts_with(known)) {
@@ -101,6 +105,11 @@ impl Process {
         let fd = readiness(fd).map_err(|error| error.to_string())?;
         Ok(Master { pid, fd })
     }
+}
+
+fn has_exited(fd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 #[allow(unsafe_code)]
