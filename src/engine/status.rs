@@ -254,6 +254,12 @@ fn ms(span: Duration) -> u64 {
 }
 
 impl Engine {
+    /// What this node tells of itself, but for what changes.
+    #[must_use]
+    pub fn record(&self) -> &MemberRecord {
+        &self.config.record
+    }
+
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.voters.mode()

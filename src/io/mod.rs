@@ -10,4 +10,5 @@ pub mod netlink;
 pub mod ports;
 pub mod probe;
 pub mod quic;
+pub mod state;
 pub mod tokens;

@@ -183,6 +183,15 @@ impl Identity {
         self.ca.as_ref().map(|ca| ca::sign(&ca.key, message))
     }
 
+    /// A secret that this node alone can make, and makes again after a restart; `purpose` tells it from others.
+    #[must_use]
+    pub fn secret(&self, purpose: &[u8]) -> [u8; 32] {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, self.key.serialized_der());
+        let mut secret = [0; 32];
+        secret.copy_from_slice(ring::hmac::sign(&key, purpose).as_ref());
+        secret
+    }
+
     #[must_use]
     pub fn is_issuer(&self) -> bool {
         self.ca.is_some()

@@ -1,0 +1,217 @@
+//! The loop: wait, ask the engine, perform. Nothing in it waits for a disk, a name or another process.
+
+use super::{DaemonError, Entrance, ToCore, ToOffice, engine_config, verify_voters};
+use crate::config::Config;
+use crate::engine::elect::Elect;
+use crate::engine::{self, Action, Engine, Input};
+use crate::io::clock;
+use crate::io::identity::{self, Identity};
+use crate::io::netlink::Kernel;
+use crate::io::ports::{Ports, message};
+use crate::io::quic::{self, Transport};
+use haclusterd_proto::cluster::{Message, SignedVoters};
+use haclusterd_proto::control::Snapshot;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// What the core thread is given.
+pub(super) struct Seat {
+    pub config: Config,
+    pub identity: Arc<Identity>,
+    pub engine: engine::Config,
+    pub voters: Option<SignedVoters>,
+    pub entrance: Entrance<ToCore>,
+    pub office: Entrance<ToOffice>,
+}
+
+struct Core {
+    engine: Engine,
+    ports: Ports,
+    config: Config,
+    identity: Arc<Identity>,
+    entrance: Entrance<ToCore>,
+    office: Entrance<ToOffice>,
+    /// Messages that could not be read, or claimed what is not so.
+    malformed: u64,
+    done: bool,
+}
+
+/// The whole thread.
+pub(super) fn run(
+    seat: Seat,
+    inbox: mpsc::Receiver<ToCore>,
+    ready: oneshot::Sender<Result<Transport, DaemonError>>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(ready.send(Err(error.into()))),
+    };
+    runtime.block_on(async {
+        match open(seat).await {
+            Ok((core, transport)) => {
+                let _ = ready.send(Ok(transport.clone()));
+                core.run(inbox).await;
+                transport.close().await;
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        }
+    });
+}
+
+async fn open(seat: Seat) -> Result<(Core, Transport), DaemonError> {
+    let Seat { config, identity, engine, voters, entrance, office } = seat;
+    let news = entrance.clone();
+    let kernel = Kernel::start(Arc::new(move |event| news.send(ToCore::Kernel(event)))).await?;
+    for (_, net) in kernel.sweep().await? {
+        tracing::warn!("{net} was left behind by an earlier run and is removed");
+    }
+    let transport = start_transport(&config, &identity, &entrance, &office)?;
+    let inputs = entrance.clone();
+    let work = office.clone();
+    let ports = Ports::new(
+        &config,
+        transport.clone(),
+        kernel,
+        Arc::new(move |input| inputs.send(ToCore::Input(input))),
+        Box::new(move |job| work.send(ToOffice::Work(job))),
+    );
+    let engine = Engine::new(engine, voters, clock::now());
+    Ok((Core { engine, ports, config, identity, entrance, office, malformed: 0, done: false }, transport))
+}
+
+fn start_transport(
+    config: &Config,
+    identity: &Arc<Identity>,
+    entrance: &Entrance<ToCore>,
+    office: &Entrance<ToOffice>,
+) -> Result<Transport, DaemonError> {
+    let settings = quic::Settings {
+        bind: config.node.listen,
+        me: identity.node,
+        server: identity::tls::server_config(identity)?,
+        client: identity::tls::client_config(identity)?,
+        server_name: identity::tls::server_name(),
+        identify: Arc::new(|connection| identity::tls::peer_of(connection).map(|member| member.node)),
+        reset_secret: identity.secret(b"haclusterd stateless reset v1"),
+    };
+    let (core, office) = (entrance.clone(), office.clone());
+    let events = move |event| match event {
+        quic::Event::Up { node, .. } => {
+            core.send(ToCore::Input(Input::Connected(node)));
+            office.send(ToOffice::Greet);
+        }
+        quic::Event::Down { node, reason } => {
+            tracing::debug!("no connection to {} any more: {reason}", node.short())
+        }
+        quic::Event::Datagram { from, bytes } => core.send(ToCore::Datagram { from, bytes }),
+        quic::Event::Stream { from, addr, bytes } => office.send(ToOffice::Stream { from, addr, bytes }),
+        quic::Event::Join(connection) => office.send(ToOffice::Join(connection)),
+        quic::Event::Clone { addr } => core.send(ToCore::Input(Input::Clone(addr.to_string()))),
+    };
+    Ok(Transport::start(settings, Arc::new(events))?)
+}
+
+impl Core {
+    async fn run(mut self, mut inbox: mpsc::Receiver<ToCore>) {
+        let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
+        let mut fed = clock::now();
+        while !self.done {
+            let deadline = self.engine.deadline(clock::now());
+            let message = tokio::select! {
+                biased;
+                () = clock::sleep_until(deadline) => ToCore::Input(Input::Deadline),
+                Some(message) = inbox.recv() => message,
+            };
+            self.take(message).await;
+            if watchdog.is_some_and(|pause| clock::now().since(fed) >= pause) {
+                fed = clock::now();
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+        }
+    }
+
+    async fn take(&mut self, message: ToCore) {
+        match message {
+            ToCore::Input(input) => self.decide(input).await,
+            ToCore::Datagram { from, bytes } => {
+                let identity = self.identity.clone();
+                match message_of(&bytes, &identity) {
+                    Some(Ok(message)) => self.decide(Input::Message { from, message }).await,
+                    Some(Err(voters)) => self.decide(Input::Voters(voters)).await,
+                    None => self.malformed += 1,
+                }
+            }
+            ToCore::Kernel(event) => {
+                for input in self.ports.kernel_event(event) {
+                    self.decide(input).await;
+                }
+            }
+            ToCore::Ask(answer) => drop(answer.send(self.snapshot())),
+            ToCore::Reload(config) => self.reload(*config).await,
+        }
+    }
+
+    async fn decide(&mut self, input: Input) {
+        let mut todo = VecDeque::from([input]);
+        while let Some(input) = todo.pop_front() {
+            for action in self.engine.handle(input, clock::now()) {
+                self.done |= action == Action::Exit;
+                todo.extend(self.ports.perform(action).await);
+            }
+        }
+    }
+
+    async fn reload(&mut self, config: Config) {
+        // A VIP that is to lie elsewhere is taken off its old place first.
+        let places = |config: &Config| -> Vec<_> {
+            config
+                .vips
+                .iter()
+                .map(|v| (v.id, v.interface.clone(), v.label.clone(), v.addresses.clone()))
+                .collect()
+        };
+        let kept = places(&config);
+        for place in places(&self.config).into_iter().filter(|old| !kept.contains(old)) {
+            let state = Err("its place in the configuration has changed".to_owned());
+            self.decide(Input::Interface { vip: place.0, state }).await;
+        }
+        let record = self.engine.record();
+        let engine = engine_config(&config, &self.identity, record.incarnation, record.generation);
+        self.decide(Input::Reconfigure(Box::new(engine))).await;
+        self.ports.reconfigure(&config);
+        self.config = config;
+        for input in self.ports.all_interface_states() {
+            self.decide(input).await;
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.engine.snapshot(clock::wall(), clock::now());
+        for vip in &mut snapshot.vips {
+            let Some(config) = self.config.vips.iter().find(|config| config.id.to_string() == vip.id) else {
+                continue;
+            };
+            vip.addresses = config.addresses.iter().map(ToString::to_string).collect();
+            vip.interface = config.interface.clone().unwrap_or_default();
+        }
+        let counters = [
+            ("core_queue_dropped", self.entrance.dropped.load(Ordering::Relaxed)),
+            ("office_queue_dropped", self.office.dropped.load(Ordering::Relaxed)),
+            ("messages_malformed", self.malformed),
+            ("messages_oversize", self.ports.counters.oversize.load(Ordering::Relaxed)),
+            ("frames_unsent", self.ports.counters.unsent.load(Ordering::Relaxed)),
+        ];
+        snapshot.counters.extend(counters.map(|(name, count)| (name.to_owned(), count)));
+        snapshot
+    }
+}
+
+fn message_of(bytes: &[u8], identity: &Identity) -> Option<Result<Message, SignedVoters>> {
+    message(bytes, |signed| verify_voters(identity, signed).is_ok())
+}
+
+/// How long the office waits for the core to answer a question.
+pub(super) const ANSWER: Duration = Duration::from_secs(2);

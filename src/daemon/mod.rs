@@ -1,0 +1,249 @@
+//! The daemon: the only place that knows both sides.
+//!
+//! Two threads. The *core* runs the engine's loop, the transport, netlink and the packet sockets, and waits for
+//! nothing else: a slow disk, a hanging probe or a busy operator cannot delay an advert. The *office* runs gossip,
+//! probes, the local socket, joins, signals and everything that touches a disk. They talk through bounded queues.
+
+mod core;
+mod office;
+
+use crate::config::{Config, ConfigError};
+use crate::engine::{self, VipConfig};
+use crate::io::control::ControlError;
+use crate::io::gossip::GossipError;
+use crate::io::identity::{Identity, IdentityError};
+use crate::io::netlink::{self, KernelError};
+use crate::io::ports::Work;
+use crate::io::quic::{Transport, TransportError};
+use crate::io::state::{self, StateError};
+use crate::io::{clock, probe};
+use bytes::Bytes;
+use haclusterd_proto::cluster::SignedVoters;
+use haclusterd_proto::control::Snapshot;
+use haclusterd_proto::member::{Health, MemberRecord};
+use haclusterd_proto::{Incarnation, NodeId};
+use ring::rand::{SecureRandom, SystemRandom};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{mpsc, oneshot};
+
+/// Everything that reaches the core. An overloaded node drops what adverts repeat anyway, and counts it.
+const CORE_QUEUE: usize = 4096;
+/// Work for the office: signing, storing, publishing. The engine asks for these a few times a minute.
+const OFFICE_QUEUE: usize = 256;
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub config: PathBuf,
+    pub state_dir: PathBuf,
+    pub socket: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Gossip(#[from] GossipError),
+    #[error(
+        "{}: node.{key} is {file:?}, and this node's certificate says {certificate:?}: correct the file, or join again under the new {key}",
+        path.display()
+    )]
+    OtherNode { path: PathBuf, key: &'static str, file: String, certificate: String },
+    #[error("the runtime could not be started: {0}")]
+    Runtime(#[from] std::io::Error),
+    #[error("the core ended unexpectedly (our fault); see the log")]
+    CoreEnded,
+}
+
+/// What the core hears.
+enum ToCore {
+    Input(engine::Input),
+    Datagram { from: NodeId, bytes: Bytes },
+    Kernel(netlink::Event),
+    Ask(oneshot::Sender<Snapshot>),
+    Reload(Box<Config>),
+}
+
+/// What the office hears from the core.
+enum ToOffice {
+    Work(Work),
+    /// From one member, for gossip.
+    Stream {
+        from: NodeId,
+        addr: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Join(quinn::Connection),
+    /// A connection came up: its other end may know more than this node.
+    Greet,
+}
+
+/// A queue's entrance that never blocks.
+struct Entrance<T> {
+    queue: mpsc::Sender<T>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl<T> Clone for Entrance<T> {
+    fn clone(&self) -> Self {
+        Entrance { queue: self.queue.clone(), dropped: self.dropped.clone() }
+    }
+}
+
+impl<T> Entrance<T> {
+    fn new(bound: usize) -> (Entrance<T>, mpsc::Receiver<T>) {
+        let (queue, exit) = mpsc::channel(bound);
+        (Entrance { queue, dropped: Arc::default() }, exit)
+    }
+
+    fn send(&self, message: T) {
+        if self.queue.try_send(message).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Everything that a run begins with, checked.
+struct Start {
+    options: Options,
+    config: Config,
+    identity: Arc<Identity>,
+    voters: Option<SignedVoters>,
+    engine: engine::Config,
+}
+
+/// Runs until a signal, `leave`, or a failure that no waiting mends.
+pub fn run(options: Options) -> Result<(), DaemonError> {
+    let start = prepare(options)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
+    runtime.block_on(async {
+        let (core, inbox) = Entrance::new(CORE_QUEUE);
+        let (office, work) = Entrance::new(OFFICE_QUEUE);
+        // Before anything is touched: a second daemon on this socket must not sweep the first one's addresses.
+        let server = crate::io::control::Server::bind(&start.options.socket)?;
+        let (ready, started) = oneshot::channel::<Result<Transport, DaemonError>>();
+        let seat = core::Seat {
+            config: start.config.clone(),
+            identity: start.identity.clone(),
+            engine: start.engine.clone(),
+            voters: start.voters.clone(),
+            entrance: core.clone(),
+            office,
+        };
+        let thread =
+            std::thread::Builder::new().name("core".into()).spawn(move || core::run(seat, inbox, ready))?;
+        let transport = started.await.map_err(|_| DaemonError::CoreEnded)??;
+        let result = office::run(start, transport, core, work, server).await;
+        let _ = thread.join();
+        result
+    })
+}
+
+fn prepare(options: Options) -> Result<Start, DaemonError> {
+    let config = Config::load(&options.config)?;
+    state::refuse_left(&options.state_dir)?;
+    let identity = Identity::load(&options.state_dir)?;
+    let other = |key, file: String, certificate: String| {
+        (file != certificate).then(|| DaemonError::OtherNode {
+            path: options.config.clone(),
+            key,
+            file,
+            certificate,
+        })
+    };
+    let mismatch = other("name", config.node.name.clone(), identity.name.clone())
+        .or_else(|| other("role", config.node.role.to_string(), identity.role.to_string()));
+    if let Some(error) = mismatch {
+        return Err(error);
+    }
+    netlink::check_capabilities()?;
+    let voters = state::load_voters(&options.state_dir, |signed| verify_voters(&identity, signed))?;
+    let generation = generation(&options);
+    let engine = engine_config(&config, &identity, Incarnation(random_u128()), generation);
+    Ok(Start { config, identity: Arc::new(identity), voters, engine, options })
+}
+
+/// A full disk must not keep a node from running; with a clock that was set back as well, its gossip is taken for old
+/// news until the clock has caught up.
+fn generation(options: &Options) -> u64 {
+    let wall = clock::wall().unsigned_abs();
+    state::next_generation(&options.state_dir, wall).unwrap_or_else(|error| {
+        tracing::warn!("{error}; this node runs on, but cannot remember who votes until that is mended");
+        wall
+    })
+}
+
+fn random_u128() -> u128 {
+    let mut bytes = [0; 16];
+    // The kernel's generator does not fail once the system is up.
+    let _ = SystemRandom::new().fill(&mut bytes);
+    u128::from_be_bytes(bytes)
+}
+
+fn verify_voters(identity: &Identity, signed: &SignedVoters) -> Result<(), String> {
+    if signed.set.cluster != identity.cluster {
+        return Err("it is another cluster's".into());
+    }
+    let verified = identity.trust().verify_ca_signature(&signed.set.signed_bytes(), &signed.signature);
+    verified.map_err(|_| "its signature is not the cluster's CA's".into())
+}
+
+fn engine_config(
+    config: &Config,
+    identity: &Identity,
+    incarnation: Incarnation,
+    generation: u64,
+) -> engine::Config {
+    let since = identity.not_after.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let record = MemberRecord {
+        node: identity.node,
+        name: identity.name.clone(),
+        addr: config.node.listen,
+        role: identity.role,
+        issuer: identity.is_issuer(),
+        base_priority: config.node.priority.0,
+        priority: None,
+        health: Health::Unknown,
+        reason: String::new(),
+        vips: Vec::new(),
+        macs: Vec::new(),
+        config_digest: config.digest(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        incarnation,
+        generation,
+        seq: 0,
+        cert_not_after: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        leaving: false,
+    };
+    let vips = config.vips.iter().map(|vip| VipConfig {
+        id: vip.id,
+        name: vip.name.clone(),
+        addresses: vip.addr_ids(),
+        preempt: vip.preempt,
+        preempt_delay: vip.preempt_delay,
+        announce_refresh: vip.announce_refresh.unwrap_or_default(),
+    });
+    engine::Config {
+        cluster: identity.cluster,
+        record,
+        timers: config.cluster.timers,
+        voters_max: config.cluster.voters_max,
+        gateway: config.cluster.gateway.is_some(),
+        vips: vips.collect(),
+        checks: probe::checks(config.nginx.as_ref()),
+    }
+}

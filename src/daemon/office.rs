@@ -1,0 +1,405 @@
+//! Everything that may be slow: gossip, probes, the local socket, joins, signals, the disk.
+
+use super::core::ANSWER;
+use super::{DaemonError, Entrance, Start, ToCore, ToOffice};
+use crate::config::Config;
+use crate::engine::Input;
+use crate::io::gossip::{Gossip, Keys, Outbox, Settings};
+use crate::io::identity::Identity;
+use crate::io::join::{JoinServer, Offer};
+use crate::io::ports::Work;
+use crate::io::probe::{self, Running};
+use crate::io::quic::Transport;
+use crate::io::{control, state, tokens};
+use futures::FutureExt;
+use haclusterd_proto::NodeId;
+use haclusterd_proto::cluster::SignedVoters;
+use haclusterd_proto::control::{Request, Response, Snapshot};
+use haclusterd_proto::member::MemberRecord;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+const GOSSIP_INTERVAL: Duration = Duration::from_secs(1);
+/// Gossip messages that wait; each may be 64 KiB, and chitchat repeats what is lost.
+const GOSSIP_QUEUE: usize = 64;
+/// The answer to `leave` still has to reach the command.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+struct Office {
+    start: Start,
+    transport: Transport,
+    core: Entrance<ToCore>,
+    gossip: Arc<Gossip>,
+    gossip_in: mpsc::Sender<(NodeId, SocketAddr, Vec<u8>)>,
+    directory: Arc<Directory>,
+    joins: Arc<JoinServer>,
+    shared: Arc<Mutex<String>>,
+    probes: Running,
+}
+
+pub(super) async fn run(
+    start: Start,
+    transport: Transport,
+    core: Entrance<ToCore>,
+    work: mpsc::Receiver<ToOffice>,
+    server: control::Server,
+) -> Result<(), DaemonError> {
+    let office = Office::open(start, transport, core).await?;
+    // True once the core has ended, then the office's other tasks may.
+    let (ended, end) = watch::channel(false);
+    let handler = office.handler(end);
+    let serving = tokio::spawn(server.run(handler));
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let leaving = office.directory.leaving.clone();
+    office.serve(work).await?;
+    let _ = ended.send(true);
+    if leaving.load(std::sync::atomic::Ordering::Relaxed) {
+        tokio::time::sleep(LAST_WORDS).await;
+    }
+    serving.abort();
+    Ok(())
+}
+
+impl Office {
+    async fn open(start: Start, transport: Transport, core: Entrance<ToCore>) -> Result<Office, DaemonError> {
+        let directory = Arc::new(Directory::new(&start, transport.clone()));
+        let (gossip_in, gossip_out) = mpsc::channel(GOSSIP_QUEUE);
+        let settings = Settings {
+            me: start.identity.node,
+            cluster: start.identity.cluster,
+            advertise: start.config.node.listen,
+            generation: start.engine.record.generation,
+            interval: GOSSIP_INTERVAL,
+            seeds: directory.seeds.clone(),
+        };
+        let (inbox, book) = (core.clone(), directory.clone());
+        let report = Arc::new(move |record: MemberRecord| {
+            book.enter(&record);
+            inbox.send(ToCore::Input(Input::Member(Box::new(record))));
+        });
+        let keys = Arc::new(Signer(start.identity.clone()));
+        let outbox = Arc::new(Wire(transport.clone()));
+        let gossip = Arc::new(Gossip::start(settings, outbox, keys, gossip_out, report).await?);
+        let shared = Arc::new(Mutex::new(start.config.shared_toml()));
+        let joins = join_server(&start, directory.clone(), shared.clone());
+        let probes = start_probes(&start.config, &core);
+        directory.dial();
+        Ok(Office { start, transport, core, gossip, gossip_in, directory, joins, shared, probes })
+    }
+
+    /// Until the core has ended.
+    async fn serve(mut self, mut work: mpsc::Receiver<ToOffice>) -> Result<(), DaemonError> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                job = work.recv() => match job {
+                    Some(job) => self.perform(job),
+                    None => break,
+                },
+                _ = terminate.recv() => self.stop(),
+                _ = interrupt.recv() => self.stop(),
+                _ = hangup.recv() => self.reload(),
+            }
+        }
+        if let Ok(gossip) = Arc::try_unwrap(self.gossip) {
+            gossip.stop().await;
+        }
+        Ok(())
+    }
+
+    fn stop(&self) {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.core.send(ToCore::Input(Input::Shutdown { leave: false }));
+    }
+
+    fn perform(&self, job: ToOffice) {
+        match job {
+            ToOffice::Work(Work::Publish(record)) => self.gossip.publish(*record),
+            ToOffice::Work(Work::Sign(set)) => {
+                let Some(signature) = self.start.identity.ca_sign(&set.signed_bytes()) else { return };
+                self.core.send(ToCore::Input(Input::Voters(SignedVoters { set, signature })));
+            }
+            ToOffice::Work(Work::Store(signed)) => self.store(signed),
+            ToOffice::Stream { from, addr, bytes } => drop(self.gossip_in.try_send((from, addr, bytes))),
+            ToOffice::Join(connection) => drop(tokio::spawn(self.joins.clone().serve(connection))),
+            ToOffice::Greet => self.gossip.greet(),
+        }
+    }
+
+    fn store(&self, signed: SignedVoters) {
+        let (dir, core) = (self.start.options.state_dir.clone(), self.core.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = state::store_voters(&dir, &signed).map_err(|error| error.to_string());
+            core.send(ToCore::Input(Input::VotersStored { stamp: signed.set.stamp(), result }));
+        });
+    }
+
+    /// All of the new file, or nothing of it.
+    fn reload(&mut self) {
+        let path = &self.start.options.config;
+        let config = match Config::load(path) {
+            Ok(config) => config,
+            Err(error) => return tracing::error!("the configuration stays as it was:\n{error}"),
+        };
+        if let Some(key) = self.start.config.needs_restart(&config) {
+            return tracing::error!(
+                "the configuration stays as it was: {}: {key} can only be changed by a restart",
+                path.display()
+            );
+        }
+        // The old checks' last words must not be counted by the new ones.
+        self.probes = Running::default();
+        self.core.send(ToCore::Reload(Box::new(config.clone())));
+        self.probes = start_probes(&config, &self.core);
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = config.shared_toml();
+        self.start.config = config;
+    }
+
+    fn handler(&self, end: watch::Receiver<bool>) -> control::Handler {
+        let desk = Arc::new(Desk {
+            core: self.core.clone(),
+            transport: self.transport.clone(),
+            gossip: Arc::downgrade(&self.gossip),
+            directory: self.directory.clone(),
+            state_dir: self.start.options.state_dir.clone(),
+            issuer: self.start.identity.is_issuer(),
+            end,
+        });
+        Arc::new(move |request| {
+            let desk = desk.clone();
+            async move {
+                match request {
+                    Request::Snapshot => desk.snapshot().await,
+                    Request::Leave => desk.leave().await,
+                }
+            }
+            .boxed()
+        })
+    }
+}
+
+fn start_probes(config: &Config, core: &Entrance<ToCore>) -> Running {
+    let core = core.clone();
+    let report: probe::Report = Arc::new(move |name: &str, outcome| {
+        core.send(ToCore::Input(Input::Check { name: name.to_owned(), outcome }));
+    });
+    probe::start(config.nginx.as_ref(), &report)
+}
+
+fn join_server(start: &Start, directory: Arc<Directory>, shared: Arc<Mutex<String>>) -> Arc<JoinServer> {
+    let me = start.config.node.listen;
+    let offer = move || Offer {
+        cluster_name: None,
+        peers: std::iter::once(me).chain(directory.addresses()).collect(),
+        settings: shared.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        issuer: directory.issuer(),
+    };
+    Arc::new(JoinServer::new(start.options.state_dir.clone(), start.identity.clone(), offer))
+}
+
+/// Answers the local socket.
+struct Desk {
+    core: Entrance<ToCore>,
+    transport: Transport,
+    gossip: std::sync::Weak<Gossip>,
+    directory: Arc<Directory>,
+    state_dir: PathBuf,
+    issuer: bool,
+    end: watch::Receiver<bool>,
+}
+
+impl Desk {
+    async fn ask(&self) -> Option<Snapshot> {
+        let (ask, answer) = oneshot::channel();
+        self.core.send(ToCore::Ask(ask));
+        tokio::time::timeout(ANSWER, answer).await.ok()?.ok()
+    }
+
+    async fn snapshot(&self) -> Response {
+        let Some(mut snapshot) = self.ask().await else {
+            return Response::Error("the core does not answer: the daemon is stopping or overloaded".into());
+        };
+        let t = self.transport.counters();
+        let g = self.gossip.upgrade().map(|gossip| gossip.counters()).unwrap_or_default();
+        let counters = [
+            ("transport_datagrams_dropped", t.datagrams_dropped),
+            ("transport_streams_dropped", t.streams_dropped),
+            ("transport_oversize", t.oversize),
+            ("transport_unfinished", t.unfinished),
+            ("transport_handshakes_failed", t.handshakes_failed),
+            ("transport_dials_failed", t.dials_failed),
+            ("transport_unknown", t.unknown),
+            ("transport_refused", t.refused),
+            ("transport_clones", t.clones),
+            ("transport_restarts", t.restarts),
+            ("gossip_undecodable", g.undecodable),
+            ("gossip_foreign_key", g.foreign_key),
+            ("gossip_oversize", g.oversize),
+            ("gossip_other_cluster", g.other_cluster),
+            ("gossip_bad_signature", g.bad_signature),
+            ("gossip_wrong_author", g.wrong_author),
+            ("gossip_stale", g.stale),
+            ("gossip_full", g.full),
+            ("gossip_unsent", g.unsent),
+            ("gossip_overflow", g.overflow),
+            ("gossip_restarts", g.restarts),
+        ];
+        snapshot.counters.extend(counters.map(|(name, count)| (name.to_owned(), count)));
+        Response::Snapshot(Box::new(snapshot))
+    }
+
+    async fn leave(&self) -> Response {
+        if self.issuer {
+            return Response::Error(
+                "this node has the cluster's CA key: without it nobody can join any more. To end the cluster, let all \
+                 others leave, stop this node, and remove its state directory; to stop it for a while, stop the daemon"
+                    .into(),
+            );
+        }
+        let dir = self.state_dir.clone();
+        let marked = tokio::task::spawn_blocking(move || state::mark_left(&dir)).await;
+        match marked {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Response::Error(format!("{error}; this node stays as it is")),
+            Err(error) => return Response::Error(error.to_string()),
+        }
+        self.directory.leaving.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.core.send(ToCore::Input(Input::Shutdown { leave: true }));
+        let mut end = self.end.clone();
+        let _ = end.wait_for(|ended| *ended).await;
+        match state::retire(&self.state_dir) {
+            Ok(()) => Response::Done(
+                "this node has handed its VIPs over and left the cluster; the daemon has ended".into(),
+            ),
+            Err(error) => {
+                Response::Error(format!("this node has left, but its identity could not be removed: {error}"))
+            }
+        }
+    }
+}
+
+/// Who is where, and whom to keep a connection with.
+struct Directory {
+    me: SocketAddr,
+    seeds: Vec<SocketAddr>,
+    dir: PathBuf,
+    issues: bool,
+    transport: Transport,
+    members: Mutex<BTreeMap<NodeId, Entry>>,
+    leaving: Arc<std::sync::atomic::AtomicBool>,
+}
+
+struct Entry {
+    addr: SocketAddr,
+    /// The name of a member with the CA key.
+    issuer: Option<String>,
+}
+
+impl Directory {
+    fn new(start: &Start, transport: Transport) -> Directory {
+        let known = state::load_peers(&start.options.state_dir);
+        let members = known.into_iter().map(|(node, addr)| (node, Entry { addr, issuer: None })).collect();
+        Directory {
+            me: start.config.node.listen,
+            seeds: start.config.node.seeds.clone(),
+            dir: start.options.state_dir.clone(),
+            issues: start.identity.is_issuer(),
+            transport,
+            members: Mutex::new(members),
+            leaving: Arc::default(),
+        }
+    }
+
+    fn members(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, Entry>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.members().values().map(|entry| entry.addr).collect()
+    }
+
+    fn issuer(&self) -> Option<String> {
+        self.members().values().find_map(|entry| entry.issuer.clone())
+    }
+
+    /// What a verified record says of where its author is.
+    fn enter(&self, record: &MemberRecord) {
+        let mut members = self.members();
+        let old = members.get(&record.node).map(|entry| entry.addr);
+        if record.leaving {
+            if members.remove(&record.node).is_some() && self.issues {
+                let (dir, name) = (self.dir.clone(), record.name.clone());
+                // The name is free again for whoever joins next.
+                tokio::task::spawn_blocking(move || drop(tokens::release_name(&dir, &name)));
+            }
+        } else {
+            let issuer = record.issuer.then(|| record.name.clone());
+            members.insert(record.node, Entry { addr: record.addr, issuer });
+        }
+        let changed = old != members.get(&record.node).map(|entry| entry.addr);
+        drop(members);
+        if changed {
+            self.dial();
+            self.remember();
+        }
+    }
+
+    fn dial(&self) {
+        let members = self.members();
+        let known = members.iter().map(|(node, entry)| (Some(*node), entry.addr));
+        let is_known =
+            |seed: &SocketAddr| *seed != self.me && !members.values().any(|entry| entry.addr == *seed);
+        let seeds = self.seeds.iter().copied().filter(is_known).map(|seed| (None, seed));
+        let peers: Vec<_> = known.chain(seeds).collect();
+        drop(members);
+        self.transport.set_peers(&peers);
+    }
+
+    fn remember(&self) {
+        let peers: Vec<(NodeId, SocketAddr)> =
+            self.members().iter().map(|(node, entry)| (*node, entry.addr)).collect();
+        let dir = self.dir.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = state::store_peers(&dir, &peers) {
+                tracing::warn!("the members' addresses are not remembered: {error}");
+            }
+        });
+    }
+}
+
+/// Gossip over the transport.
+struct Wire(Transport);
+
+impl Outbox for Wire {
+    fn send(&self, to: SocketAddr, bytes: Vec<u8>) -> bool {
+        self.0.stream(to, bytes)
+    }
+
+    fn peers(&self) -> Vec<SocketAddr> {
+        self.0.connected().into_iter().map(|(_, addr)| addr).collect()
+    }
+}
+
+struct Signer(Arc<Identity>);
+
+impl Keys for Signer {
+    fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+        self.0.sign(bytes)
+    }
+
+    fn certificate(&self) -> Vec<u8> {
+        self.0.certificate_der().to_vec()
+    }
+
+    fn verify(&self, certificate: &[u8], message: &[u8], signature: &[u8]) -> Result<NodeId, String> {
+        let verified = self.0.trust().verify_signature(certificate, message, signature);
+        verified.map(|member| member.node).map_err(|error| error.to_string())
+    }
+}

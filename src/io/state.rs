@@ -1,0 +1,152 @@
+//! What a node remembers in its state directory besides its identity.
+//!
+//! ```text
+//! voters.json   the newest voter set; this node never acts by an older one
+//! peers.json    where the members were, to find the cluster again after a restart
+//! generation    how often this node has started
+//! left          the node is leaving for good: it must not run again
+//! ```
+
+use super::identity::StoreError;
+use super::identity::store::{StateDir, read_private};
+use haclusterd_proto::NodeId;
+use haclusterd_proto::cluster::SignedVoters;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+const VOTERS: &str = "voters.json";
+const PEERS: &str = "peers.json";
+const GENERATION: &str = "generation";
+const LEFT: &str = "left";
+const IDENTITY: &str = "identity.pem";
+
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "{}: {what}; restore it from a backup, or join this node again under a fresh --state-dir: who votes must be known",
+        path.display()
+    )]
+    Damaged { path: PathBuf, what: String },
+    #[error(
+        "this node has left its cluster ({} says so): join again, after moving the state directory away",
+        .0.display()
+    )]
+    Left(PathBuf),
+}
+
+/// A node that was leaving when it was stopped has promised never to vote again.
+pub fn refuse_left(dir: &Path) -> Result<(), StateError> {
+    let path = dir.join(LEFT);
+    if path.symlink_metadata().is_ok() { Err(StateError::Left(path)) } else { Ok(()) }
+}
+
+pub fn mark_left(dir: &Path) -> Result<(), StateError> {
+    Ok(StateDir::lock(dir)?.replace(LEFT, b"this node has left its cluster\n")?)
+}
+
+/// Nothing of the cluster stays, so that the node can join again.
+pub fn retire(dir: &Path) -> Result<(), StateError> {
+    let state = StateDir::lock(dir)?;
+    // The marker goes last: a crash between leaves a node that refuses to run.
+    [IDENTITY, VOTERS, PEERS, GENERATION, LEFT].iter().for_each(|name| state.remove(name));
+    Ok(())
+}
+
+/// `None`: this node has not heard yet who votes.
+pub fn load_voters(
+    dir: &Path,
+    verify: impl Fn(&SignedVoters) -> Result<(), String>,
+) -> Result<Option<SignedVoters>, StateError> {
+    let path = dir.join(VOTERS);
+    let Some(bytes) = read_private(&path)? else { return Ok(None) };
+    let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+    let signed: SignedVoters = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    verify(&signed).map_err(damaged)?;
+    Ok(Some(signed))
+}
+
+pub fn store_voters(dir: &Path, signed: &SignedVoters) -> Result<(), StateError> {
+    Ok(StateDir::lock(dir)?.replace(VOTERS, &json(signed))?)
+}
+
+/// Only an aid: what cannot be read is not there.
+#[must_use]
+pub fn load_peers(dir: &Path) -> Vec<(NodeId, SocketAddr)> {
+    let bytes = read_private(&dir.join(PEERS)).ok().flatten().unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+pub fn store_peers(dir: &Path, peers: &[(NodeId, SocketAddr)]) -> Result<(), StateError> {
+    Ok(StateDir::lock(dir)?.replace(PEERS, &json(&peers))?)
+}
+
+/// Greater than that of any earlier start, also when the clock was set back: others take a smaller one for old news.
+/// `wall`: seconds since 1970.
+pub fn next_generation(dir: &Path, wall: u64) -> Result<u64, StateError> {
+    let state = StateDir::lock(dir)?;
+    let bytes = read_private(&dir.join(GENERATION))?.unwrap_or_default();
+    let last: u64 = String::from_utf8_lossy(&bytes).trim().parse().unwrap_or(0);
+    let next = wall.max(last.saturating_add(1));
+    state.replace(GENERATION, format!("{next}\n").as_bytes())?;
+    Ok(next)
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    // Only maps with keys that are no strings, and writers, can fail.
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use haclusterd_proto::ClusterId;
+    use haclusterd_proto::cluster::{Step, VoterSet};
+
+    fn signed() -> SignedVoters {
+        let voters = vec![NodeId([1; 16])];
+        let set = VoterSet { cluster: ClusterId([2; 16]), version: 3, step: Step::Plain, voters };
+        SignedVoters { set, signature: vec![9] }
+    }
+
+    #[test]
+    fn what_was_stored_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        assert_eq!(load_voters(&path, |_| Ok(())).unwrap(), None);
+        store_voters(&path, &signed()).unwrap();
+        assert_eq!(load_voters(&path, |_| Ok(())).unwrap(), Some(signed()));
+        let peers = vec![(NodeId([1; 16]), "10.0.0.1:7946".parse().unwrap())];
+        store_peers(&path, &peers).unwrap();
+        assert_eq!(load_peers(&path), peers);
+    }
+
+    #[test]
+    fn a_voter_set_that_does_not_verify_stops_the_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        store_voters(&path, &signed()).unwrap();
+        let error =
+            load_voters(&path, |_| Err("its signature is not the CA's".into())).unwrap_err().to_string();
+        assert!(error.contains("voters.json: its signature") && error.contains("backup"), "{error}");
+    }
+
+    #[test]
+    fn generations_rise_whatever_the_clock_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let all: Vec<u64> = [100, 50, 50, 200].map(|wall| next_generation(&path, wall).unwrap()).into();
+        assert_eq!(all, [100, 101, 102, 200]);
+    }
+
+    #[test]
+    fn who_left_does_not_run_again_until_it_has_joined() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        mark_left(&path).unwrap();
+        assert!(refuse_left(&path).is_err());
+        retire(&path).unwrap();
+        assert!(refuse_left(&path).is_ok());
+    }
+}
