@@ -1,18 +1,223 @@
 //! Words in, exit codes out: a file a verb, and what they share to speak.
 
 pub mod human;
+mod init;
+mod join;
 pub mod members;
 pub mod print;
 pub mod status;
 pub mod table;
+mod token;
 
 #[cfg(test)]
 mod sample;
 
+use crate::config::{self, Config, NewNode};
+use crate::daemon::{self, Options};
+use crate::io::control;
+use clap::{Args, Parser, Subcommand};
+use haclusterd_proto::control::{Request, Response};
+use haclusterd_proto::{Priority, Role};
+use ipnet::IpNet;
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The daemon answers from memory; one that takes longer has hung.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// To leave is to hand over, to wait for the voters, and to end.
+const LEAVING: Duration = Duration::from_secs(35);
+
+const FAILED: u8 = 1;
+
+/// Gives each virtual IP address exactly one owner among the nodes of a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "haclusterd", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    paths: Paths,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Paths {
+    /// The configuration file.
+    #[arg(long, global = true, env = "HACLUSTERD_CONFIG", default_value = "/etc/haclusterd/haclusterd.toml")]
+    config: PathBuf,
+    /// Keys, certificates, and who votes.
+    #[arg(long, global = true, env = "HACLUSTERD_STATE_DIR", default_value = "/var/lib/haclusterd")]
+    state_dir: PathBuf,
+    /// The daemon's local socket.
+    #[arg(long, global = true, env = "HACLUSTERD_SOCKET", default_value = "/run/haclusterd/haclusterd.sock")]
+    socket: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the daemon.
+    ///
+    /// SIGTERM hands every VIP over and ends; SIGHUP reloads the configuration, all of it or nothing.
+    /// Exit code: 0; 1 it could not start, and says why.
+    Run,
+    /// Begin a cluster: write the configuration and make a CA, this node's key and certificate.
+    ///
+    /// Exit code: 0; 1 nothing was made, and says why.
+    Init(init::Args),
+    /// Enter a cluster by one of its members.
+    ///
+    /// Exit code: 0; 1 bad arguments or files; 10 to 16 the member cannot be reached or trusted; 20 to 29 it refuses.
+    Join(join::Args),
+    /// Leave the cluster for good: hand every VIP over, give up the vote, and end the daemon.
+    ///
+    /// Exit code: 0; 1 refused; 3 no daemon.
+    Leave,
+    /// Make, list and revoke the tokens that let nodes join. Runs on the node that made the cluster.
+    #[command(subcommand)]
+    Token(token::Verb),
+    Members(members::Args),
+    Status(status::Args),
+    /// Check the configuration file.
+    ///
+    /// Exit code: 0 it can be run; 1 it has mistakes, each with file, line, key and remedy.
+    Check,
+}
+
+/// What a new node is told, by `init` and `join` alike.
+#[derive(Debug, Clone, Args)]
+struct NodeArgs {
+    /// This node's name: a DNS label such as lb1.
+    #[arg(long, value_parser = value(config::name))]
+    name: String,
+    /// This node's own address and UDP port [port: 7946].
+    #[arg(long, value_name = "ADDR:PORT", value_parser = value(config::node_address))]
+    listen: SocketAddr,
+    /// Where the VIPs go.
+    #[arg(long, value_name = "IF", value_parser = value(config::interface))]
+    interface: Option<String>,
+    /// A VIP with its prefix length; addresses joined by commas move together. May be given several times.
+    #[arg(long, value_name = "CIDR[,CIDR]")]
+    vip: Vec<String>,
+    /// 1 to 254; the largest owns the VIPs.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = value(config::priority))]
+    priority: Priority,
+    /// member, or witness: votes and never holds an address.
+    #[arg(long, default_value = "member")]
+    role: Role,
+    /// Watch the nginx master whose process id is in this file.
+    #[arg(long, value_name = "FILE")]
+    nginx_pid: Option<PathBuf>,
+    /// Ask this http URL of this host's nginx.
+    #[arg(long, value_name = "URL")]
+    nginx_url: Option<String>,
+}
+
+impl NodeArgs {
+    fn new_node(&self, seeds: Vec<SocketAddr>) -> Result<NewNode, String> {
+        let group = |text: &String| -> Result<Vec<IpNet>, String> {
+            text.split(',')
+                .map(|one| config::vip_address(one.trim()).map_err(|fault| format!("--vip: {fault}")))
+                .collect()
+        };
+        Ok(NewNode {
+            name: self.name.clone(),
+            listen: self.listen,
+            role: self.role,
+            priority: self.priority,
+            interface: self.interface.clone(),
+            vips: self.vip.iter().map(group).collect::<Result<_, _>>()?,
+            nginx_pid: self.nginx_pid.clone(),
+            nginx_url: self.nginx_url.clone(),
+            seeds,
+        })
+    }
+}
+
+/// A parser of the configuration, for an argument.
+fn value<T, E: std::fmt::Display>(
+    parse: fn(&str) -> Result<T, E>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: 'static,
+    E: 'static,
+{
+    move |text| parse(text).map_err(|fault| fault.to_string())
+}
+
+/// The whole program; its exit code.
+#[must_use]
+pub fn main() -> u8 {
+    let Cli { paths, verb } = Cli::parse();
+    match verb {
+        Verb::Run => run(&paths),
+        Verb::Init(args) => init::run(&args, &paths),
+        Verb::Join(args) => join::run(&args, &paths),
+        Verb::Leave => leave(&paths),
+        Verb::Token(verb) => token::run(&verb, &paths),
+        Verb::Members(args) => members::run(&args, &paths.socket),
+        Verb::Status(args) => status::run(&args, &paths.socket),
+        Verb::Check => check(&paths),
+    }
+}
+
+fn run(paths: &Paths) -> u8 {
+    let _flush = start_log();
+    let Paths { config, state_dir, socket } = paths.clone();
+    match daemon::run(Options { config, state_dir, socket }) {
+        Ok(()) => 0,
+        Err(error) => fail(&error),
+    }
+}
+
+/// Log lines go through a bounded queue: a reader that is stuck costs lines, never an advert.
+fn start_log() -> tracing_appender::non_blocking::WorkerGuard {
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,quinn=warn,chitchat=error"));
+    let lines = tracing_subscriber::fmt()
+        .with_writer(writer)
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
+    // The journal has its own clock.
+    match std::env::var_os("JOURNAL_STREAM") {
+        Some(_) => lines.without_time().init(),
+        None => lines.init(),
+    }
+    guard
+}
+
+fn leave(paths: &Paths) -> u8 {
+    match control::ask(&paths.socket, &Request::Leave, LEAVING) {
+        Ok(Response::Done(text)) => {
+            print::say(&format!("{text}\n"));
+            0
+        }
+        Ok(Response::Error(error)) => fail(&error),
+        Ok(Response::Snapshot(_)) => fail(&"the daemon gave another answer than was asked for: update both"),
+        Err(error) => {
+            print::complain(&error.to_string());
+            status::NO_DAEMON
+        }
+    }
+}
+
+fn check(paths: &Paths) -> u8 {
+    match Config::load(&paths.config) {
+        Ok(config) => {
+            let (vips, name) = (config.vips.len(), &config.node.name);
+            print::say(&format!("{}: good: node {name}, {vips} VIPs\n", paths.config.display()));
+            0
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &impl std::fmt::Display) -> u8 {
+    print::complain(&error.to_string());
+    FAILED
+}
 
 #[cfg(test)]
 mod tests {
@@ -22,6 +227,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     const DOCS: &str = include_str!("../../docs/json.md");
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
 
     /// `members[].name` and the like; what a list holds counts once.
     fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {

@@ -19,6 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// What the core thread is given.
 pub(super) struct Seat {
+    /// Dropped when the core ends.
+    pub alive: oneshot::Sender<()>,
     pub config: Config,
     pub identity: Arc<Identity>,
     pub engine: engine::Config,
@@ -51,7 +53,7 @@ pub(super) fn run(
     };
     runtime.block_on(async {
         match open(seat).await {
-            Ok((core, transport)) => {
+            Ok((core, transport, _alive)) => {
                 let _ = ready.send(Ok(transport.clone()));
                 core.run(inbox).await;
                 transport.close().await;
@@ -61,8 +63,8 @@ pub(super) fn run(
     });
 }
 
-async fn open(seat: Seat) -> Result<(Core, Transport), DaemonError> {
-    let Seat { config, identity, engine, voters, entrance, office } = seat;
+async fn open(seat: Seat) -> Result<(Core, Transport, oneshot::Sender<()>), DaemonError> {
+    let Seat { alive, config, identity, engine, voters, entrance, office } = seat;
     let news = entrance.clone();
     let kernel = Kernel::start(Arc::new(move |event| news.send(ToCore::Kernel(event)))).await?;
     for (_, net) in kernel.sweep().await? {
@@ -79,7 +81,11 @@ async fn open(seat: Seat) -> Result<(Core, Transport), DaemonError> {
         Box::new(move |job| work.send(ToOffice::Work(job))),
     );
     let engine = Engine::new(engine, voters, clock::now());
-    Ok((Core { engine, ports, config, identity, entrance, office, malformed: 0, done: false }, transport))
+    Ok((
+        Core { engine, ports, config, identity, entrance, office, malformed: 0, done: false },
+        transport,
+        alive,
+    ))
 }
 
 fn start_transport(

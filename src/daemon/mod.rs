@@ -136,7 +136,9 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         // Before anything is touched: a second daemon on this socket must not sweep the first one's addresses.
         let server = crate::io::control::Server::bind(&start.options.socket)?;
         let (ready, started) = oneshot::channel::<Result<Transport, DaemonError>>();
+        let (alive, ended) = oneshot::channel();
         let seat = core::Seat {
+            alive,
             config: start.config.clone(),
             identity: start.identity.clone(),
             engine: start.engine.clone(),
@@ -147,7 +149,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         let thread =
             std::thread::Builder::new().name("core".into()).spawn(move || core::run(seat, inbox, ready))?;
         let transport = started.await.map_err(|_| DaemonError::CoreEnded)??;
-        let result = office::run(start, transport, core, work, server).await;
+        let result = office::run(start, transport, office::Doors { core, work, ended }, server).await;
         let _ = thread.join();
         result
     })

@@ -42,13 +42,21 @@ struct Office {
     probes: Running,
 }
 
+/// The ways to the core and from it.
+pub(super) struct Doors {
+    pub core: Entrance<ToCore>,
+    pub work: mpsc::Receiver<ToOffice>,
+    /// Resolves when the core has ended.
+    pub ended: oneshot::Receiver<()>,
+}
+
 pub(super) async fn run(
     start: Start,
     transport: Transport,
-    core: Entrance<ToCore>,
-    work: mpsc::Receiver<ToOffice>,
+    doors: Doors,
     server: control::Server,
 ) -> Result<(), DaemonError> {
+    let Doors { core, work, ended: core_ended } = doors;
     let office = Office::open(start, transport, core).await?;
     // True once the core has ended, then the office's other tasks may.
     let (ended, end) = watch::channel(false);
@@ -56,7 +64,7 @@ pub(super) async fn run(
     let serving = tokio::spawn(server.run(handler));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let leaving = office.directory.leaving.clone();
-    office.serve(work).await?;
+    office.serve(work, core_ended).await?;
     let _ = ended.send(true);
     if leaving.load(std::sync::atomic::Ordering::Relaxed) {
         tokio::time::sleep(LAST_WORDS).await;
@@ -93,16 +101,18 @@ impl Office {
     }
 
     /// Until the core has ended.
-    async fn serve(mut self, mut work: mpsc::Receiver<ToOffice>) -> Result<(), DaemonError> {
+    async fn serve(
+        mut self,
+        mut work: mpsc::Receiver<ToOffice>,
+        mut ended: oneshot::Receiver<()>,
+    ) -> Result<(), DaemonError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         loop {
             tokio::select! {
-                job = work.recv() => match job {
-                    Some(job) => self.perform(job),
-                    None => break,
-                },
+                Some(job) = work.recv() => self.perform(job),
+                _ = &mut ended => break,
                 _ = terminate.recv() => self.stop(),
                 _ = interrupt.recv() => self.stop(),
                 _ = hangup.recv() => self.reload(),
