@@ -1,0 +1,160 @@
+//! One host: a real nginx, and the daemon under test.
+
+use crate::net::Net;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use serde_json::Value;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub struct Node {
+    pub host: usize,
+    net: Arc<Net>,
+    dir: PathBuf,
+    nginx: Child,
+    daemon: Option<Child>,
+}
+
+impl Node {
+    pub fn new(net: &Arc<Net>, dir: PathBuf, host: usize) -> Node {
+        let root = dir.join("nginx");
+        fs::create_dir_all(&root).unwrap();
+        let config = format!(
+            "user root; pid {0}/nginx.pid; error_log {0}/error.log; worker_processes 1; events {{}}\n\
+             http {{ access_log off; server {{ listen 80; listen [::]:80; location / {{ return 200 'lb{host}'; }} }} }}\n",
+            root.display()
+        );
+        fs::write(root.join("nginx.conf"), config).unwrap();
+        let nginx = start_nginx(net, &root, host);
+        Node { host, net: net.clone(), dir, nginx, daemon: None }
+    }
+
+    pub fn name(&self) -> String {
+        format!("lb{}", self.host)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.net.command(self.host, env!("CARGO_BIN_EXE_haclusterd"));
+        command
+            .args(words)
+            .env("HACLUSTERD_CONFIG", self.dir.join("haclusterd.toml"))
+            .env("HACLUSTERD_STATE_DIR", self.dir.join("state"))
+            .env("HACLUSTERD_SOCKET", self.dir.join("socket"));
+        command
+    }
+
+    pub fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    pub fn must(&self, words: &[&str]) -> String {
+        let done = self.run(words);
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{} {words:?}: {said}", self.name());
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    fn node_options(&self, priority: u8) -> Vec<String> {
+        let nginx = self.dir.join("nginx/nginx.pid");
+        ["--name", &self.name(), "--listen", &format!("10.0.0.{}", 10 + self.host), "--interface", "eth0"]
+            .into_iter()
+            .chain(["--priority", &priority.to_string(), "--nginx-url", "http://127.0.0.1/"])
+            .chain(["--nginx-pid", &nginx.display().to_string()])
+            .map(str::to_owned)
+            .collect()
+    }
+
+    pub fn init(&self, priority: u8, vips: &[&str]) {
+        let options = self.node_options(priority);
+        let vips = vips.iter().flat_map(|vip| ["--vip", vip]);
+        let words: Vec<&str> =
+            ["init"].into_iter().chain(options.iter().map(String::as_str)).chain(vips).collect();
+        self.must(&words);
+    }
+
+    pub fn join(&self, first: &Node, priority: u8, role: &str) {
+        let token = first.must(&["token", "create", "--quiet", "--role", role]);
+        let file = self.dir.join("token");
+        fs::write(&file, token).unwrap();
+        let options = self.node_options(priority);
+        let path = file.display().to_string();
+        let words: Vec<&str> = ["join", "10.0.0.11", "--token-file", &path, "--role", role]
+            .into_iter()
+            .chain(options.iter().map(String::as_str))
+            .collect();
+        self.must(&words);
+    }
+
+    pub fn start(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).unwrap();
+        let mut command = self.command(&["run"]);
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        self.daemon = Some(command.spawn().unwrap());
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(self.daemon.as_ref().expect("the daemon runs"));
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// The daemon has ended, or is ended.
+    pub fn reap(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            let until = Instant::now() + Duration::from_secs(5);
+            while daemon.try_wait().unwrap().is_none() {
+                assert!(Instant::now() < until, "{} does not end:\n{}", self.name(), self.log());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.reap();
+    }
+
+    pub fn kill_nginx(&mut self) {
+        let _ = kill_process_group(Pid::from_child(&self.nginx), Signal::KILL);
+        let _ = self.nginx.wait();
+    }
+
+    pub fn start_nginx(&mut self) {
+        self.nginx = start_nginx(&self.net, &self.dir.join("nginx"), self.host);
+    }
+
+    /// `None`: the daemon does not answer.
+    pub fn ask(&self, what: &str) -> Option<Value> {
+        serde_json::from_slice(&self.run(&[what, "-o", "json"]).stdout).ok()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        self.kill_nginx();
+    }
+}
+
+/// In a process group of its own, so that its workers end with it.
+fn start_nginx(net: &Net, root: &std::path::Path, host: usize) -> Child {
+    let _ = fs::remove_file(root.join("nginx.pid"));
+    let mut command = net.command(host, "/usr/sbin/nginx");
+    command.arg("-p").arg(root).arg("-c").arg(root.join("nginx.conf")).args(["-g", "daemon off;"]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(5);
+    while fs::read_to_string(root.join("nginx.pid")).map_or(true, |pid| pid.trim().is_empty()) {
+        assert!(Instant::now() < until, "nginx does not start: is nginx installed?");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
