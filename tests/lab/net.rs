@@ -51,7 +51,7 @@ impl Net {
     /// Nothing goes in or out of the host any more, and nobody is told.
     pub fn cut(&self, host: usize) {
         let rules = format!(
-            "table bridge cut {{ chain f {{ type filter hook forward priority 0; iifname \"p{host}\" drop; oifname \"p{host}\" drop; }} }}"
+            "table bridge cut {{ chain f {{ type filter hook forward priority 0; iifname \"p{host}\" drop; oifname \"p{host}\" drop; }}; }}"
         );
         self.in_switch(&["nft", &rules]);
     }
