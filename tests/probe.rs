@@ -1,5 +1,7 @@
 //! The checks against a real nginx of their own.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use haclusterd::config::Config;
 use haclusterd::engine::health::Outcome;
 use haclusterd::io::probe::{self, Running};

@@ -135,13 +135,9 @@ impl NodeArgs {
 }
 
 /// A parser of the configuration, for an argument.
-fn value<T, E: std::fmt::Display>(
+fn value<T: 'static, E: std::fmt::Display + 'static>(
     parse: fn(&str) -> Result<T, E>,
-) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
-where
-    T: 'static,
-    E: 'static,
-{
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
     move |text| parse(text).map_err(|fault| fault.to_string())
 }
 

@@ -591,10 +591,15 @@ impl Engine {
         }
         let owner = self.owner(self.vips[at].id(), now);
         let vip = &mut self.vips[at];
-        if !same_owner(vip.owner, owner) {
-            vip.owner_since = now;
+        if same_owner(vip.owner, owner) {
+            vip.owner = owner; // only its lease is new
+            return;
         }
-        vip.owner = owner;
+        (vip.owner, vip.owner_since) = (owner, now);
+        if let Owner::Peer(node) = owner {
+            let text = format!("{}: {} owns it now", self.vips[at].config.name, self.name_of(node));
+            self.info(text, now);
+        }
     }
 
     fn changed(&mut self, at: usize, change: &Change, now: Instant) {

@@ -53,10 +53,10 @@ impl Lab {
         lab.nodes[0].init(150, vips);
         lab.nodes[0].start();
         lab.until("the first node answers", |lab| lab.nodes[0].ask("status").is_some());
-        for at in 1..roles.len() {
-            let priority = 110 - 10 * u8::try_from(at).unwrap();
-            lab.nodes[at].join(&lab.nodes[0], priority, roles[at]);
-            lab.nodes[at].start();
+        let (first, others) = lab.nodes.split_at_mut(1);
+        for (node, (role, priority)) in others.iter_mut().zip(roles[1..].iter().zip([100, 90, 80])) {
+            node.join(&first[0], priority, role);
+            node.start();
         }
         lab
     }

@@ -4,6 +4,8 @@
 //! Each case says who may hold the address at every moment. Where the daemon is killed or stopped, the kernel removes
 //! its address when its lifetime ends, which is counted in whole seconds: until then two hosts may have it.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 mod client;
 mod lab;
 mod net;

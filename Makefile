@@ -1,0 +1,33 @@
+# The one list of commands. `make test` is what CI runs.
+.PHONY: demo test fmt lint unit sim lab deny
+
+CARGO ?= cargo
+
+# Three hosts, real nginx, one VIP; needs root, installs what it misses.
+demo:
+	$(CARGO) build --release --bin haclusterd --example vipclient
+	tests/demo.sh $$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
+
+test: fmt lint unit sim lab
+
+fmt:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+# Everything but the simulation and the lab: units, wire fixtures, properties, adapters against the real kernel.
+unit:
+	$(CARGO) test --workspace --locked --lib --bins --test floors --test gossip --test join --test kernel --test probe
+
+# The engine against random courses of events. SIM_SEEDS=n, SIM_SEED=k for one of them with its log.
+sim:
+	$(CARGO) test --locked --test sim -- --nocapture
+
+# The whole program on hosts of its own.
+lab:
+	$(CARGO) test --locked --test lab -- --nocapture
+
+# Licences, advisories, sources; needs cargo-deny.
+deny:
+	$(CARGO) deny check
