@@ -100,8 +100,8 @@ fn settled(world: &mut World) {
     }
     for vip in world.vips() {
         let holders = world.holders(vip);
-        let fit = (0..world.hosts.len())
-            .any(|at| !world.hosts[at].left && !(world.plan.witness && at + 1 == world.hosts.len()));
+        let witness = |at: usize| world.plan.witness && at + 1 == world.hosts.len();
+        let fit = (0..world.hosts.len()).any(|at| !(world.hosts[at].left || witness(at)));
         if fit && holders.len() != 1 {
             world.violations.push(format!("I5: {vip} is held by {holders:?} when all is well"));
         }
