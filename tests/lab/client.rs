@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub const PACE: Duration = Duration::from_millis(5);
+/// For a whole request; so at most 300 of them are under way.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 #[derive(Debug, Clone)]
@@ -41,8 +42,11 @@ pub fn ask_until(stop: &Arc<AtomicBool>, vip: SocketAddr) -> Vec<Asked> {
 }
 
 fn ask(vip: SocketAddr) -> std::io::Result<String> {
+    let until = Instant::now() + PATIENCE;
     let mut stream = TcpStream::connect_timeout(&vip, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    // Zero would mean for ever.
+    let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    stream.set_read_timeout(Some(left))?;
     stream.set_nodelay(true)?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut text = String::new();
@@ -53,7 +57,7 @@ fn ask(vip: SocketAddr) -> std::io::Result<String> {
 
 #[derive(Debug)]
 pub struct Report {
-    /// The longest time between two answers.
+    /// The longest time without an answer, from the first question to the last.
     pub gap: Duration,
     pub failed: usize,
     pub asked: usize,
@@ -61,11 +65,45 @@ pub struct Report {
     pub answered: Vec<String>,
 }
 
+/// `all`: in the order in which they were sent.
 pub fn report(all: &[Asked]) -> Report {
-    let mut done: Vec<Instant> = all.iter().filter(|a| a.answer.is_ok()).map(|a| a.done).collect();
-    done.sort_unstable();
-    let gap = done.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(Duration::MAX);
+    let mut moments: Vec<Instant> = all.iter().filter(|a| a.answer.is_ok()).map(|a| a.done).collect();
+    // A service that never comes back has a gap too.
+    moments.extend(all.first().into_iter().chain(all.last()).map(|a| a.sent));
+    moments.sort_unstable();
+    let gap = moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(Duration::MAX);
     let mut answered: Vec<String> = all.iter().filter_map(|a| a.answer.clone().ok()).collect();
     answered.dedup();
     Report { gap, failed: all.iter().filter(|a| a.answer.is_err()).count(), asked: all.len(), answered }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sent every 100 ms and done 10 ms later.
+    fn asked(answers: &[Option<&str>]) -> Vec<Asked> {
+        let begin = Instant::now();
+        let sent = (0..).map(|n| begin + Duration::from_millis(100) * n);
+        let one = |(sent, answer): (Instant, &Option<&str>)| Asked {
+            sent,
+            done: sent + Duration::from_millis(10),
+            answer: answer.map(str::to_owned).ok_or_else(|| "refused".to_owned()),
+        };
+        sent.zip(answers).map(one).collect()
+    }
+
+    #[test]
+    fn the_gap_is_the_longest_time_between_two_answers() {
+        let report = report(&asked(&[Some("a"), Some("a"), None, None, Some("b"), Some("b")]));
+        assert_eq!(report.gap, Duration::from_millis(300));
+        assert_eq!((report.failed, report.asked), (2, 6));
+        assert_eq!(report.answered, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_service_that_stays_away_is_a_gap_to_the_end() {
+        assert_eq!(report(&asked(&[Some("a"), None, None, None])).gap, Duration::from_millis(290));
+        assert_eq!(report(&asked(&[None, None, None])).gap, Duration::from_millis(200));
+    }
 }

@@ -1,4 +1,4 @@
-//! A cluster on a switch, a client, and what both saw of a fault.
+//! A cluster on a switch, clients, and what they and the monitors saw of a fault.
 
 use crate::client::{self, Report};
 use crate::net::{CLIENT, Net};
@@ -7,27 +7,57 @@ use crate::watch::{Holding, Watch};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub const VIP: &str = "10.0.0.100";
-
-/// Two labs at once make each other's gaps.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// No figure, only a sign that something is wrong.
+const SANE: Duration = Duration::from_secs(3);
 
 pub struct Lab {
-    // In the order in which they must go.
     pub nodes: Vec<Node>,
-    pub net: Arc<Net>,
+    pub net: Net,
+    pub vip: Vec<IpAddr>,
     _dir: tempfile::TempDir,
-    _turn: MutexGuard<'static, ()>,
+}
+
+/// A fault, as its beholders saw it.
+#[derive(Debug)]
+pub struct Seen {
+    /// What the clients of each of the VIP's addresses saw.
+    pub clients: Vec<Report>,
+    pub holding: Holding,
+}
+
+impl Seen {
+    /// The host has the VIP at the end, alone, and serves the clients, who were not without it for long.
+    pub fn ends_with(&self, host: usize) -> &Seen {
+        assert_eq!(self.holding.holders, [host], "{self:?}");
+        for client in &self.clients {
+            assert!(client.gap < SANE, "{self:?}");
+            assert_eq!(client.answered.last(), Some(&format!("lb{host}")), "{self:?}");
+        }
+        self
+    }
+
+    pub fn never_two(&self) -> &Seen {
+        assert_eq!(self.holding.overlap, Duration::ZERO, "{self:?}");
+        self
+    }
+
+    pub fn gap(&self) -> Duration {
+        self.clients.iter().map(|client| client.gap).max().unwrap_or_default()
+    }
+
+    pub fn failed(&self) -> usize {
+        self.clients.iter().map(|client| client.failed).sum()
+    }
 }
 
 impl Lab {
-    /// `roles`: of the nodes; the first begins the cluster. Waits until all vote and the first holds the VIPs.
-    pub fn form(roles: &[&str], vips: &[&str]) -> Lab {
-        let lab = Lab::begin(roles, vips);
+    /// `roles`: of the nodes; the first begins the cluster. Waits until all vote and the first holds the VIP.
+    pub fn form(roles: &[&str], vip: &str) -> Lab {
+        let lab = Lab::begin(roles, vip);
         let voters = roles.len().min(3);
         lab.until("all vote", |lab| {
             lab.nodes.iter().all(|node| {
@@ -44,13 +74,15 @@ impl Lab {
         lab
     }
 
-    pub fn begin(roles: &[&str], vips: &[&str]) -> Lab {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    /// `vip`: its addresses with prefix lengths, between commas.
+    pub fn begin(roles: &[&str], vip: &str) -> Lab {
         let dir = tempfile::tempdir().unwrap();
-        let net = Arc::new(Net::new(roles.len()));
-        let nodes = (1..=roles.len()).map(|host| Node::new(&net, dir.path().join(format!("lb{host}")), host));
-        let mut lab = Lab { nodes: nodes.collect(), net, _dir: dir, _turn: turn };
-        lab.nodes[0].init(150, vips);
+        let net = Net::new(roles.len());
+        let nodes = (1..=roles.len()).map(|host| Node::new(net, dir.path().join(format!("lb{host}")), host));
+        let nodes = nodes.collect();
+        let address = |text: &str| text.split('/').next().and_then(|ip| ip.parse().ok()).unwrap();
+        let mut lab = Lab { nodes, net, vip: vip.split(',').map(address).collect(), _dir: dir };
+        lab.nodes[0].init(150, vip);
         lab.nodes[0].start();
         lab.until("the first node answers", |lab| lab.nodes[0].ask("status").is_some());
         let (first, others) = lab.nodes.split_at_mut(1);
@@ -88,40 +120,44 @@ impl Lab {
         });
     }
 
-    /// What the client and the monitors saw, from half a second before the fault until `span` after it.
-    pub fn observe(&mut self, case: &str, span: Duration, fault: impl FnOnce(&mut Lab)) -> (Report, Holding) {
-        let vip: IpAddr = VIP.parse().unwrap();
-        let watch = Watch::new(&self.net, self.nodes.iter().map(|node| node.host), vip);
+    /// What was seen from half a second before the fault until `span` after it.
+    pub fn observe(&mut self, case: &str, span: Duration, fault: impl FnOnce(&mut Lab)) -> Seen {
+        let hosts: Vec<usize> = self.nodes.iter().map(|node| node.host).collect();
+        let watch = Watch::new(self.net, &hosts, &self.vip);
         let stop: Arc<AtomicBool> = Arc::default();
-        let asking = stop.clone();
-        let client = self.net.inside(CLIENT, move || client::ask_until(&asking, SocketAddr::new(vip, 80)));
+        let ask = |address: &IpAddr| {
+            let (stop, web) = (stop.clone(), SocketAddr::new(*address, 80));
+            self.net.inside(CLIENT, move || client::ask_until(&stop, web))
+        };
+        let clients: Vec<_> = self.vip.iter().map(ask).collect();
         std::thread::sleep(Duration::from_millis(500));
         fault(self);
         std::thread::sleep(span);
         stop.store(true, Ordering::Relaxed);
-        let report = client::report(&client.join().unwrap());
-        let holding = watch.end();
-        self.note(case, &report, &holding);
-        (report, holding)
+        let clients = clients.into_iter().map(|client| client::report(&client.join().unwrap())).collect();
+        let seen = Seen { clients, holding: watch.end(self.net) };
+        note(case, &seen);
+        seen
     }
+}
 
-    fn note(&self, case: &str, report: &Report, holding: &Holding) {
-        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+fn note(case: &str, seen: &Seen) {
+    let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let Seen { clients, holding } = seen;
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("lab-results.jsonl");
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    for Report { gap, failed, asked, answered } in clients {
         println!(
-            "{case:<32} gap {:>5} ms  failed {:>3} of {:>4}  overlap {:>5} ms  answered {}",
-            ms(report.gap),
-            report.failed,
-            report.asked,
+            "{case:<36} | gap {:>4} ms | failed {failed:>3} of {asked:>4} | overlap {:>4} ms | nobody {:>4} ms | {}",
+            ms(*gap),
             ms(holding.overlap),
-            report.answered.join(" ")
+            ms(holding.nobody),
+            answered.join(" ")
         );
         let line = json!({
-            "case": case, "gap_ms": ms(report.gap), "failed": report.failed, "asked": report.asked,
-            "overlap_ms": ms(holding.overlap),
+            "case": case, "gap_ms": ms(*gap), "failed": failed, "asked": asked,
+            "overlap_ms": ms(holding.overlap), "nobody_ms": ms(holding.nobody),
         });
-        let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("lab-results.jsonl");
-        if let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(path) {
-            let _ = writeln!(file, "{line}");
-        }
+        writeln!(file, "{line}").unwrap();
     }
 }

@@ -7,19 +7,18 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub struct Node {
     pub host: usize,
-    net: Arc<Net>,
+    net: Net,
     dir: PathBuf,
     nginx: Child,
     daemon: Option<Child>,
 }
 
 impl Node {
-    pub fn new(net: &Arc<Net>, dir: PathBuf, host: usize) -> Node {
+    pub fn new(net: Net, dir: PathBuf, host: usize) -> Node {
         let root = dir.join("nginx");
         fs::create_dir_all(&root).unwrap();
         let config = format!(
@@ -29,7 +28,7 @@ impl Node {
         );
         fs::write(root.join("nginx.conf"), config).unwrap();
         let nginx = start_nginx(net, &root, host);
-        Node { host, net: net.clone(), dir, nginx, daemon: None }
+        Node { host, net, dir, nginx, daemon: None }
     }
 
     pub fn name(&self) -> String {
@@ -67,11 +66,10 @@ impl Node {
             .collect()
     }
 
-    pub fn init(&self, priority: u8, vips: &[&str]) {
+    pub fn init(&self, priority: u8, vip: &str) {
         let options = self.node_options(priority);
-        let vips = vips.iter().flat_map(|vip| ["--vip", vip]);
         let words: Vec<&str> =
-            ["init"].into_iter().chain(options.iter().map(String::as_str)).chain(vips).collect();
+            ["init", "--vip", vip].into_iter().chain(options.iter().map(String::as_str)).collect();
         self.must(&words);
     }
 
@@ -104,7 +102,7 @@ impl Node {
         kill_process(pid, signal).unwrap();
     }
 
-    /// The daemon has ended, or is ended.
+    /// Waits for the daemon's end.
     pub fn reap(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
             let until = Instant::now() + Duration::from_secs(5);
@@ -120,13 +118,18 @@ impl Node {
         self.reap();
     }
 
+    /// The master and its workers.
+    pub fn signal_nginx(&self, signal: Signal) {
+        kill_process_group(Pid::from_child(&self.nginx), signal).unwrap();
+    }
+
     pub fn kill_nginx(&mut self) {
-        let _ = kill_process_group(Pid::from_child(&self.nginx), Signal::KILL);
-        let _ = self.nginx.wait();
+        self.signal_nginx(Signal::KILL);
+        self.nginx.wait().unwrap();
     }
 
     pub fn start_nginx(&mut self) {
-        self.nginx = start_nginx(&self.net, &self.dir.join("nginx"), self.host);
+        self.nginx = start_nginx(self.net, &self.dir.join("nginx"), self.host);
     }
 
     /// `None`: the daemon does not answer.
@@ -135,18 +138,8 @@ impl Node {
     }
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Some(daemon) = &mut self.daemon {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-        self.kill_nginx();
-    }
-}
-
 /// In a process group of its own, so that its workers end with it.
-fn start_nginx(net: &Net, root: &std::path::Path, host: usize) -> Child {
+fn start_nginx(net: Net, root: &std::path::Path, host: usize) -> Child {
     let _ = fs::remove_file(root.join("nginx.pid"));
     let mut command = net.command(host, "/usr/sbin/nginx");
     command.arg("-p").arg(root).arg("-c").arg(root.join("nginx.conf")).args(["-g", "daemon off;"]);

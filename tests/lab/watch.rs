@@ -1,7 +1,11 @@
-//! Who has the VIP's address, on every host at every moment: a netlink monitor in each of them.
+//! Who has the VIP's addresses, on every host at every moment: a netlink monitor in each of them.
+//!
+//! A host that has one address of a VIP holds it, so two hosts that share its addresses overlap. The monitor is the
+//! daemon's own, so at the end iproute2 is asked the same.
 
 use crate::net::Net;
 use haclusterd::io::netlink::{Event, Kernel};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,10 +16,13 @@ use std::time::{Duration, Instant};
 struct Change {
     at: Instant,
     host: usize,
+    address: IpAddr,
     has: bool,
 }
 
 pub struct Watch {
+    addresses: Vec<IpAddr>,
+    hosts: Vec<usize>,
     changes: Arc<Mutex<Vec<Change>>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -25,68 +32,134 @@ pub struct Watch {
 pub struct Holding {
     /// The time for which more than one host had it.
     pub overlap: Duration,
+    /// The time for which no host had it, after the first did.
+    pub nobody: Duration,
     /// Who has it at the end.
     pub holders: Vec<usize>,
-    /// Who had it, in order.
+    /// Who got it, in order.
     pub order: Vec<usize>,
 }
 
 impl Watch {
-    pub fn new(net: &Net, hosts: impl Iterator<Item = usize>, vip: IpAddr) -> Watch {
+    pub fn new(net: Net, hosts: &[usize], addresses: &[IpAddr]) -> Watch {
         let changes: Arc<Mutex<Vec<Change>>> = Arc::default();
         let stop: Arc<AtomicBool> = Arc::default();
-        let threads = hosts.map(|host| {
-            let (changes, stop) = (changes.clone(), stop.clone());
-            net.inside(host, move || monitor(host, vip, changes, &stop))
+        let threads = hosts.iter().map(|&host| {
+            let (addresses, changes, stop) = (addresses.to_vec(), changes.clone(), stop.clone());
+            net.inside(host, move || monitor(host, addresses, changes, &stop))
         });
-        Watch { threads: threads.collect(), changes, stop }
+        let threads = threads.collect();
+        Watch { addresses: addresses.to_vec(), hosts: hosts.to_vec(), changes, stop, threads }
     }
 
-    pub fn end(mut self) -> Holding {
+    pub fn end(self, net: Net) -> Holding {
         // What has just happened is still on its way.
         std::thread::sleep(Duration::from_millis(50));
         self.stop.store(true, Ordering::Relaxed);
-        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
         let mut changes = std::mem::take(&mut *self.changes.lock().unwrap());
         changes.sort_by_key(|change| change.at);
-        holding(&changes)
+        let holding = holding(&changes, Instant::now());
+        let has = |host: &usize| self.addresses.iter().any(|address| net.has(*host, *address));
+        let kernel: Vec<usize> = self.hosts.iter().copied().filter(has).collect();
+        assert_eq!(holding.holders, kernel, "the monitors and iproute2 disagree on who has the VIP");
+        holding
     }
 }
 
-fn holding(changes: &[Change]) -> Holding {
-    let (mut holders, mut order): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
-    let (mut overlap, mut since) = (Duration::ZERO, None);
-    for change in changes {
-        if let Some(since) = since.filter(|_| holders.len() > 1) {
-            overlap += change.at - since;
-        }
-        since = Some(change.at);
-        holders.retain(|host| *host != change.host);
+fn holding(changes: &[Change], end: Instant) -> Holding {
+    let mut present: BTreeSet<(usize, IpAddr)> = BTreeSet::new();
+    let mut seen =
+        Holding { overlap: Duration::ZERO, nobody: Duration::ZERO, holders: vec![], order: vec![] };
+    let ends = changes.iter().skip(1).map(|change| change.at).chain([end]);
+    for (change, until) in changes.iter().zip(ends) {
+        let holding = (change.host, change.address);
         if change.has {
-            holders.push(change.host);
-            if order.last() != Some(&change.host) {
-                order.push(change.host);
-            }
+            present.insert(holding)
+        } else {
+            present.remove(&holding)
+        };
+        let before = std::mem::replace(&mut seen.holders, present.iter().map(|(host, _)| *host).collect());
+        seen.holders.dedup();
+        if change.has && !before.contains(&change.host) {
+            seen.order.push(change.host);
+        }
+        match seen.holders.len() {
+            0 => seen.nobody += until - change.at,
+            1 => {}
+            _ => seen.overlap += until - change.at,
         }
     }
-    Holding { overlap, holders, order }
+    seen
 }
 
-fn monitor(host: usize, vip: IpAddr, changes: Arc<Mutex<Vec<Change>>>, stop: &AtomicBool) {
+fn monitor(host: usize, addresses: Vec<IpAddr>, changes: Arc<Mutex<Vec<Change>>>, stop: &AtomicBool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let note = move |event| {
             let at = Instant::now();
-            let has = match event {
-                Event::AddressAdded { net, .. } if net.addr() == vip => true,
-                Event::AddressGone { net, .. } if net.addr() == vip => false,
-                _ => return,
+            let (net, has) = match event {
+                Event::AddressAdded { net, .. } => (net, true),
+                Event::AddressGone { net, .. } => (net, false),
+                Event::Link { .. } | Event::LinkGone { .. } => return,
             };
-            changes.lock().unwrap().push(Change { at, host, has });
+            let address = net.addr();
+            if addresses.contains(&address) {
+                changes.lock().unwrap().push(Change { at, host, address, has });
+            }
         };
-        let _kernel = Kernel::start(Arc::new(note)).await.unwrap();
+        let kernel = Kernel::start(Arc::new(note)).await.unwrap();
         while !stop.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        assert_eq!(kernel.resyncs(), 0, "the monitor of lb{host} lost news, so what it saw is not all");
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(changes: &[(u64, usize, &str, bool)], end: u64) -> Holding {
+        let begin = Instant::now();
+        let at = |ms| begin + Duration::from_millis(ms);
+        let change = |&(ms, host, address, has): &(u64, usize, &str, bool)| {
+            let address: IpAddr = address.parse().unwrap();
+            Change { at: at(ms), host, address, has }
+        };
+        holding(&changes.iter().map(change).collect::<Vec<_>>(), at(end))
+    }
+
+    fn ms(holding: &Holding) -> (u128, u128) {
+        (holding.overlap.as_millis(), holding.nobody.as_millis())
+    }
+
+    #[test]
+    fn a_clean_move_leaves_the_vip_with_nobody_for_a_while() {
+        let moved = seen(
+            &[(0, 1, "10.0.0.100", true), (10, 1, "10.0.0.100", false), (14, 2, "10.0.0.100", true)],
+            20,
+        );
+        assert_eq!((ms(&moved), moved.holders, moved.order), ((0, 4), vec![2], vec![1, 2]));
+    }
+
+    #[test]
+    fn an_overlap_that_lasts_is_counted_to_the_end() {
+        let both = seen(&[(0, 1, "10.0.0.100", true), (10, 2, "10.0.0.100", true)], 35);
+        assert_eq!((ms(&both), both.holders), ((25, 0), vec![1, 2]));
+    }
+
+    #[test]
+    fn one_address_here_and_another_there_is_an_overlap() {
+        let changes = [
+            (0, 1, "10.0.0.100", true),
+            (0, 1, "fd00::100", true),
+            (10, 1, "10.0.0.100", false),
+            (11, 2, "10.0.0.100", true),
+            (16, 1, "fd00::100", false),
+            (17, 2, "fd00::100", true),
+        ];
+        let split = seen(&changes, 20);
+        assert_eq!((ms(&split), split.holders, split.order), ((5, 0), vec![2], vec![1, 2]));
+    }
 }

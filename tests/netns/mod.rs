@@ -18,9 +18,11 @@ pub const SOON: Duration = Duration::from_millis(500);
 /// The same on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-pub fn isolated(name: &str, wrapper: &[&str], body: impl FnOnce()) {
+/// What the test printed; nothing inside.
+pub fn isolated(name: &str, wrapper: &[&str], body: impl FnOnce()) -> String {
     if std::env::var_os(INSIDE).is_some() {
-        return body();
+        body();
+        return String::new();
     }
     let namespaces = if rustix::process::geteuid().is_root() { "-nm" } else { "-Urnm" };
     let output = Command::new("unshare")
@@ -35,6 +37,7 @@ pub fn isolated(name: &str, wrapper: &[&str], body: impl FnOnce()) {
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "inside the namespace:\n{text}");
     assert!(text.contains("1 passed"), "the test of this name did not run:\n{text}");
+    text.into_owned()
 }
 
 /// A test body with the cable in place.
