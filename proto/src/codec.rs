@@ -70,7 +70,10 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{Advert, Bid, Message, VotersStamp};
+    use crate::NodeId;
+    use crate::cluster::{
+        Advert, Answer, Bid, Grant, MAX_ADDRESSES, MAX_VIPS, Message, Verdict, VotersStamp,
+    };
     use crate::join::{JoinReply, JoinRequest};
     use crate::units::{AddrId, Incarnation, Priority, Term, VipId};
     use proptest::prelude::*;
@@ -98,6 +101,49 @@ mod tests {
     fn the_bytes_do_not_change_between_releases() {
         let bytes = encode(&advert(300, vec![3]), 100).unwrap();
         assert_eq!(bytes, [1, 0, 5, 251, 44, 1, 1, 2, 9, 1, 3, 1, 100, 1, 1, 0, 7, 1, 1]);
+    }
+
+    /// The smallest packet that carries QUIC leaves this much; `members` and answers must fit as well as adverts.
+    #[test]
+    fn the_most_that_a_node_may_say_fits_one_datagram() {
+        const ROOM: usize = 1162;
+        let many = u64::from(u32::MAX);
+        let by = NodeId([0xff; 16]);
+        let address = |n: usize| AddrId(u32::MAX - u32::try_from(n).unwrap());
+        let bid = |n: usize| Bid {
+            vip: VipId(u64::MAX),
+            priority: Some(Priority(254)),
+            ready: true,
+            want: true,
+            holds: None, // a holder's addresses are known
+            term: Term(many),
+            addresses: (0..MAX_ADDRESSES / MAX_VIPS + usize::from(n < MAX_ADDRESSES % MAX_VIPS))
+                .map(address)
+                .collect(),
+        };
+        let advert = Message::Advert(Advert {
+            incarnation: Incarnation(u128::MAX),
+            seq: many,
+            voters: VotersStamp { version: many, digest: u64::MAX },
+            session: many,
+            bids: (0..MAX_VIPS).map(bid).collect(),
+        });
+        let verdict = |_| Verdict {
+            vip: VipId(u64::MAX),
+            term: Term(many),
+            grant: Grant::Held { by, left_ms: u32::MAX },
+        };
+        let answer = Message::Answer(Answer {
+            seq: many,
+            incarnation: Incarnation(u128::MAX),
+            voters: VotersStamp { version: many, digest: u64::MAX },
+            session: many,
+            refusal: None,
+            verdicts: (0..MAX_VIPS).map(verdict).collect(),
+        });
+        for message in [advert, answer] {
+            encode(&message, ROOM).unwrap();
+        }
     }
 
     #[test]

@@ -23,6 +23,10 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// The daemon answers from memory; one that takes longer has hung.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -169,17 +173,22 @@ fn run(paths: &Paths) -> u8 {
 /// Log lines go through a bounded queue: a reader that is stuck costs lines, never an advert.
 fn start_log() -> tracing_appender::non_blocking::WorkerGuard {
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,quinn=warn,chitchat=error"));
-    let lines = tracing_subscriber::fmt()
+    let filter = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| {
+        let quiet = [
+            ("quinn", LevelFilter::WARN),
+            ("quinn_proto", LevelFilter::WARN),
+            ("chitchat", LevelFilter::ERROR),
+        ];
+        Targets::new().with_default(LevelFilter::INFO).with_targets(quiet)
+    });
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
-        .with_env_filter(filter)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal());
     // The journal has its own clock.
     match std::env::var_os("JOURNAL_STREAM") {
-        Some(_) => lines.without_time().init(),
-        None => lines.init(),
+        Some(_) => tracing_subscriber::registry().with(lines.without_time().with_filter(filter)).init(),
+        None => tracing_subscriber::registry().with(lines.with_filter(filter)).init(),
     }
     guard
 }

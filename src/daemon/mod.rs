@@ -174,6 +174,9 @@ fn prepare(options: Options) -> Result<Start, DaemonError> {
     }
     netlink::check_capabilities()?;
     let voters = state::load_voters(&options.state_dir, |signed| verify_voters(&identity, signed))?;
+    if voters.is_none() && identity.is_issuer() {
+        return Err(StateError::NoVoters(options.state_dir).into());
+    }
     let generation = generation(&options);
     let engine = engine_config(&config, &identity, Incarnation(random_u128()), generation);
     Ok(Start { config, identity: Arc::new(identity), voters, engine, options })

@@ -818,7 +818,7 @@ impl Engine {
     fn renew(&self) -> Duration {
         match self.voters.mode() {
             Mode::TwoNode => facts::SELF_LEASE / 3,
-            _ => (self.config.timers.lease / 2).min(Duration::from_millis(300)),
+            _ => (self.config.timers.lease * 3 / 5).min(Duration::from_millis(300)),
         }
     }
 

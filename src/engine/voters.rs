@@ -147,23 +147,20 @@ impl Voters {
         timers: &Timers,
         now: Instant,
     ) -> Option<VoterSet> {
-        let base = self.prepared.as_ref().or(self.current.as_ref()).map(|signed| signed.set.clone());
-        let version = base.as_ref().map_or(0, |set| set.version) + 1;
+        // `init` stored the first one. To make another here would found a second cluster.
+        let set = self.prepared.as_ref().or(self.current.as_ref()).map(|signed| signed.set.clone())?;
+        let version = set.version + 1;
         if self.signing >= version || self.storing.is_some() {
             return None;
         }
         let next = |step, voters| Some(VoterSet { cluster: plan.cluster, version, step, voters });
-        let set = match base {
-            None => next(Step::Plain, vec![self.me]),
-            Some(set) if set.step == Step::Prepare => {
-                self.confirmed(&set, others).then(|| next(Step::Commit, set.voters.clone()))?
-            }
-            Some(set) => {
-                let settled = now >= self.adopted_at + timers.lease * 2 && self.majority_has(&set, others);
-                let voters = settled.then(|| changed(&set, plan, others, self.me))??;
-                let leaves_pair = set.voters.len() == 2 && voters.len() == 3;
-                next(if leaves_pair { Step::Prepare } else { Step::Plain }, voters)
-            }
+        let set = if set.step == Step::Prepare {
+            self.confirmed(&set, others).then(|| next(Step::Commit, set.voters.clone()))?
+        } else {
+            let settled = now >= self.adopted_at + timers.lease * 2 && self.majority_has(&set, others);
+            let voters = settled.then(|| changed(&set, plan, others, self.me))??;
+            let leaves_pair = set.voters.len() == 2 && voters.len() == 3;
+            next(if leaves_pair { Step::Prepare } else { Step::Plain }, voters)
         };
         self.signing = version;
         set
@@ -238,8 +235,8 @@ mod tests {
 
     #[test]
     fn three_voters_come_by_way_of_two_and_a_confirmed_step() {
-        let mut voters = Voters::new(node(1), None, at(0));
-        advance(&mut voters, &[], 0).unwrap();
+        let first = VoterSet { cluster: CLUSTER, version: 1, step: Step::Plain, voters: vec![node(1)] };
+        let mut voters = Voters::new(node(1), Some(sign(first)), at(0));
         assert_eq!(voters.mode(), Mode::Single);
 
         let one = voters.stamp();

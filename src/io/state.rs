@@ -34,6 +34,12 @@ pub enum StateError {
         .0.display()
     )]
     Left(PathBuf),
+    #[error(
+        "{}/voters.json is missing, and this node has the cluster's CA key: restore the file from a backup or from \
+         another voter's state directory; without it a second cluster would begin under the first one's name",
+        .0.display()
+    )]
+    NoVoters(PathBuf),
 }
 
 /// A node that was leaving when it was stopped has promised never to vote again.

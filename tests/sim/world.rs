@@ -7,7 +7,7 @@ use haclusterd::engine::elect::{Elect, Owner};
 use haclusterd::engine::health::{CheckConfig, Outcome};
 use haclusterd::engine::time::{Instant, Timers};
 use haclusterd::engine::{Action, Config, Engine, Input, VipConfig};
-use haclusterd_proto::cluster::{Message, SignedVoters};
+use haclusterd_proto::cluster::{Message, SignedVoters, Step, VoterSet};
 use haclusterd_proto::control::{Health, Mode};
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{ClusterId, Incarnation, MacAddr, NodeId, Role, VipId};
@@ -20,6 +20,7 @@ pub const LAN: Timers = Timers { advert: Duration::from_millis(50), lease: Durat
 pub type Micros = u64;
 pub const MS: Micros = 1000;
 pub const SECOND: Micros = 1_000_000;
+const CLUSTER: ClusterId = ClusterId([7; 16]);
 const GOSSIP: Micros = 250 * MS;
 
 #[derive(Clone, Debug)]
@@ -138,6 +139,8 @@ impl World {
             pair_terms: BTreeSet::new(),
             forgot: false,
         };
+        let first = VoterSet { cluster: CLUSTER, version: 1, step: Step::Plain, voters: vec![node(0)] };
+        world.hosts[0].disk = Some(SignedVoters { set: first, signature: Vec::new() });
         world.at(GOSSIP, Happening::Gossip);
         world
     }
@@ -203,7 +206,7 @@ impl World {
         });
         let check = CheckConfig { name: "nginx".into(), rise: 1, fall: 1, weight: 0 };
         Config {
-            cluster: ClusterId([7; 16]),
+            cluster: CLUSTER,
             record,
             timers: LAN,
             voters_max: 3,

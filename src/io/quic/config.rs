@@ -2,7 +2,7 @@
 
 use super::TransportError;
 use quinn::congestion::{Controller, ControllerFactory};
-use quinn::{EndpointConfig, IdleTimeout, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, EndpointConfig, IdleTimeout, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::{hkdf, hmac};
 use std::any::Any;
@@ -10,6 +10,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Longer than the pause between adverts in the usual profiles.
+const ACK_DELAY: Duration = Duration::from_millis(100);
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// Only says when a connection is given up; who is alive is judged elsewhere and much faster.
 const IDLE_MS: u32 = 5_000;
@@ -85,8 +87,17 @@ fn transport() -> TransportConfig {
         // shrink the datagrams at run time, and offload bugs of drivers.
         .mtu_discovery_config(None)
         .enable_segmentation_offload(false)
-        .congestion_controller_factory(Arc::new(FixedWindow));
+        .congestion_controller_factory(Arc::new(FixedWindow))
+        .ack_frequency_config(Some(rare_acks()));
     transport
+}
+
+/// An advert and its answer carry each other's acknowledgements; a packet for nothing else would be one more to wake
+/// up for, on both sides, twenty times a second.
+fn rare_acks() -> AckFrequencyConfig {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(8)).max_ack_delay(Some(ACK_DELAY));
+    acks
 }
 
 /// A restarted node must recognise connection ids of the run before and be able to reset them: both keys come
