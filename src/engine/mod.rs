@@ -665,7 +665,7 @@ impl Engine {
         let bids = self.vips.iter().map(|vip| Bid {
             vip: vip.id(),
             priority: self.standing(vip, now),
-            ready: self.ready(now),
+            ready: self.ready(now) && !vip.seat.holds_off(now),
             want: vip.seat.wants(),
             holds: vip.seat.holds(),
             term: self.highest_term(vip.id()),

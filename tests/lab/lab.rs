@@ -1,7 +1,7 @@
 //! A cluster on a switch, a client, and what both saw of a fault.
 
 use crate::client::{self, Report};
-use crate::net::{CLIENT, Net};
+use crate::net::{CLIENT, Net, STRANGER};
 use crate::node::Node;
 use crate::watch::{Holding, Watch};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ pub struct Lab {
     // In the order in which they must go.
     pub nodes: Vec<Node>,
     pub net: Arc<Net>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -49,7 +49,7 @@ impl Lab {
         let dir = tempfile::tempdir().unwrap();
         let net = Arc::new(Net::new(roles.len()));
         let nodes = (1..=roles.len()).map(|host| Node::new(&net, dir.path().join(format!("lb{host}")), host));
-        let mut lab = Lab { nodes: nodes.collect(), net, _dir: dir, _turn: turn };
+        let mut lab = Lab { nodes: nodes.collect(), net, dir, _turn: turn };
         lab.nodes[0].init(150, vips);
         lab.nodes[0].start();
         lab.until("the first node answers", |lab| lab.nodes[0].ask("status").is_some());
@@ -63,6 +63,13 @@ impl Lab {
 
     pub fn node(&mut self, host: usize) -> &mut Node {
         &mut self.nodes[host - 1]
+    }
+
+    /// Another host, with that node's state directory.
+    pub fn start_clone(&mut self, of: usize) {
+        let mut copy = self.nodes[of - 1].copy_to(STRANGER, self.dir.path().join("copy"));
+        copy.start();
+        self.nodes.push(copy);
     }
 
     pub fn vip(&self, host: usize) -> Value {

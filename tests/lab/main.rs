@@ -184,6 +184,19 @@ fn a_vip_that_a_stranger_answers_for_is_not_taken() {
 }
 
 #[test]
+fn a_copied_state_directory_is_told_apart_and_gives_nobody_a_second_owner() {
+    let mut lab = Lab::form(THREE, ONE_VIP);
+    let seen = lab.observe("one key on two hosts", Duration::from_secs(3), |lab| lab.start_clone(2));
+    moved(&seen, 1);
+    never_two(&seen);
+    lab.until("the clone is reported", |lab| {
+        lab.nodes
+            .iter()
+            .any(|node| node.log().contains("one key") || node.log().contains("uses this node's key"))
+    });
+}
+
+#[test]
 fn both_families_move_together() {
     let mut lab = Lab::form(THREE, &["10.0.0.100/24,fd00::100/64"]);
     let seen =
@@ -198,11 +211,28 @@ fn both_families_move_together() {
 }
 
 #[test]
-fn leave_hands_over_and_a_bad_file_changes_nothing() {
+fn a_bad_file_changes_nothing_and_a_good_one_all() {
+    let mut lab = Lab::form(THREE, ONE_VIP);
+    let good = lab.node(1).config();
+    lab.node(1).set_config(&good.replace("priority = 150", "priority = 900"));
+    lab.node(1).signal(Signal::HUP);
+    lab.until("the mistake is named", |lab| {
+        let log = lab.nodes[0].log();
+        log.contains("node.priority: 900 is no priority") && log.contains("stays as it was")
+    });
+    assert_eq!(lab.vip(1)["mine"], true);
+    let seen = lab.observe("priority lowered by reload", Duration::from_secs(2), |lab| {
+        lab.node(1).set_config(&good.replace("priority = 150", "priority = 50"));
+        lab.node(1).signal(Signal::HUP);
+    });
+    moved(&seen, 2);
+    never_two(&seen);
+    assert!(seen.0.failed <= 1, "{:?}", seen.0);
+}
+
+#[test]
+fn leave_hands_over_and_gives_the_vote_up() {
     let mut lab = Lab::form(&["member", "member", "member", "member"], ONE_VIP);
-    let file = lab.nodes[1].run(&["check"]);
-    assert!(file.status.success());
-    lab.node(2).signal(Signal::HUP);
     let voter = |lab: &Lab, host: usize| {
         lab.nodes[0].ask("status").unwrap_or_default()["cluster"]["voters"]
             .as_array()
