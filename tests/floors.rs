@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const FLOORS: [(&str, u8); 13] = [
+const FLOORS: [(&str, u8); 18] = [
     ("src/main.rs", 5),
     ("src/lib.rs", 5),
     ("src/cli", 5),
@@ -14,7 +14,12 @@ const FLOORS: [(&str, u8); 13] = [
     ("src/io", 3),
     ("src/config", 3),
     ("src/engine/mod.rs", 2),
+    ("src/engine/ballot.rs", 2),
+    ("src/engine/course.rs", 2),
+    ("src/engine/drain.rs", 2),
     ("src/engine/facts.rs", 2),
+    ("src/engine/intake.rs", 2),
+    ("src/engine/speech.rs", 2),
     ("src/engine/status.rs", 2),
     ("src/engine/time.rs", 0),
     ("src/engine/rank.rs", 0),

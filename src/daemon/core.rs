@@ -66,11 +66,12 @@ pub(super) fn run(
 async fn open(seat: Seat) -> Result<(Core, Transport, oneshot::Sender<()>), DaemonError> {
     let Seat { alive, config, identity, engine, voters, entrance, office } = seat;
     let news = entrance.clone();
+    // First: a second daemon on this host must fail before it sweeps the first one's addresses.
+    let transport = start_transport(&config, &identity, &entrance, &office)?;
     let kernel = Kernel::start(Arc::new(move |event| news.send(ToCore::Kernel(event)))).await?;
     for (_, net) in kernel.sweep().await? {
         tracing::warn!("{net} was left behind by an earlier run and is removed");
     }
-    let transport = start_transport(&config, &identity, &entrance, &office)?;
     let inputs = entrance.clone();
     let work = office.clone();
     let ports = Ports::new(

@@ -96,6 +96,12 @@ impl Seat {
         self.not_before = self.not_before.max(until);
     }
 
+    /// Could it ask at once?
+    #[must_use]
+    pub fn holds_off(&self, now: Instant) -> bool {
+        self.phase == Phase::Idle && now < self.not_before
+    }
+
     /// What follows from the facts; at most one change at a time.
     pub fn step(&mut self, facts: &Facts, now: Instant) -> Option<Change> {
         match self.phase {

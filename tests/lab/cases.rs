@@ -4,7 +4,7 @@
 //! whole seconds: until then two hosts may have it.
 
 use crate::alone;
-use crate::lab::{Lab, Seen};
+use crate::lab::{BEFORE, Lab, Seen};
 use crate::net::STRANGER;
 use rustix::process::Signal;
 use std::time::Duration;
@@ -202,6 +202,7 @@ fn two_nodes_that_were_apart_are_one_again() {
         let mend = |lab: &mut Lab| lab.net.mend();
         let whole = lab.observe("two nodes: whole again", seconds(4), mend);
         whole.ends_with(1);
+        assert!(whole.holding.overlap < BEFORE + Duration::from_millis(300), "soon: {whole:?}");
     });
 }
 
@@ -236,6 +237,18 @@ fn a_vip_that_a_stranger_answers_for_is_not_taken() {
 }
 
 #[test]
+fn a_copied_state_directory_is_told_apart_and_gives_nobody_a_second_owner() {
+    alone(|| {
+        let mut lab = Lab::form(THREE, VIP);
+        lab.observe("one key on two hosts", seconds(3), |lab| lab.start_clone(2)).never_two().ends_with(1);
+        let reports = ["one key", "uses this node's key"];
+        lab.until("the clone is reported", |lab| {
+            lab.nodes.iter().any(|node| reports.iter().any(|report| node.log().contains(report)))
+        });
+    });
+}
+
+#[test]
 fn both_families_move_together() {
     alone(|| {
         let mut lab = Lab::form(THREE, "10.0.0.100/24,fd00::100/64");
@@ -249,12 +262,31 @@ fn both_families_move_together() {
 }
 
 #[test]
-fn leave_hands_over_and_a_bad_file_changes_nothing() {
+fn a_bad_file_changes_nothing_and_a_good_one_all() {
+    alone(|| {
+        let mut lab = Lab::form(THREE, VIP);
+        let good = lab.node(1).config();
+        let reload = |lab: &mut Lab, priority: &str| {
+            lab.node(1).set_config(&good.replace("priority = 150", priority));
+            lab.node(1).signal(Signal::HUP);
+        };
+        reload(&mut lab, "priority = 900");
+        lab.until("the mistake is named", |lab| {
+            let log = lab.nodes[0].log();
+            log.contains("node.priority: 900 is no priority") && log.contains("stays as it was")
+        });
+        assert_eq!(lab.vip(1)["mine"], true);
+        let lower = |lab: &mut Lab| reload(lab, "priority = 50");
+        let seen = lab.observe("priority lowered by reload", seconds(2), lower);
+        seen.never_two().ends_with(2);
+        assert!(seen.failed() <= 1, "{seen:?}");
+    });
+}
+
+#[test]
+fn leave_hands_over_and_gives_the_vote_up() {
     alone(|| {
         let mut lab = Lab::form(&["member", "member", "member", "member"], VIP);
-        let file = lab.nodes[1].run(&["check"]);
-        assert!(file.status.success());
-        lab.node(2).signal(Signal::HUP);
         let voter = |lab: &Lab, host: usize| {
             lab.nodes[0].ask("status").unwrap_or_default()["cluster"]["voters"]
                 .as_array()

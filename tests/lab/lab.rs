@@ -1,7 +1,7 @@
 //! A cluster on a switch, clients, and what they and the monitors saw of a fault.
 
 use crate::client::{self, Report};
-use crate::net::{CLIENT, Net};
+use crate::net::{CLIENT, Net, STRANGER};
 use crate::node::Node;
 use crate::watch::{Holding, Watch};
 use serde_json::{Value, json};
@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 
 /// No figure, only a sign that something is wrong.
 const SANE: Duration = Duration::from_secs(3);
+/// What is seen of the time before a fault.
+pub const BEFORE: Duration = Duration::from_millis(500);
 
 pub struct Lab {
     pub nodes: Vec<Node>,
     pub net: Net,
     pub vip: Vec<IpAddr>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// A fault, as its beholders saw it.
@@ -81,7 +83,7 @@ impl Lab {
         let nodes = (1..=roles.len()).map(|host| Node::new(net, dir.path().join(format!("lb{host}")), host));
         let nodes = nodes.collect();
         let address = |text: &str| text.split('/').next().and_then(|ip| ip.parse().ok()).unwrap();
-        let mut lab = Lab { nodes, net, vip: vip.split(',').map(address).collect(), _dir: dir };
+        let mut lab = Lab { nodes, net, vip: vip.split(',').map(address).collect(), dir };
         lab.nodes[0].init(150, vip);
         lab.nodes[0].start();
         lab.until("the first node answers", |lab| lab.nodes[0].ask("status").is_some());
@@ -95,6 +97,13 @@ impl Lab {
 
     pub fn node(&mut self, host: usize) -> &mut Node {
         &mut self.nodes[host - 1]
+    }
+
+    /// Another host, with that node's state directory.
+    pub fn start_clone(&mut self, of: usize) {
+        let mut copy = self.nodes[of - 1].copy_to(STRANGER, self.dir.path().join("copy"));
+        copy.start();
+        self.nodes.push(copy);
     }
 
     pub fn vip(&self, host: usize) -> Value {
@@ -120,9 +129,11 @@ impl Lab {
         });
     }
 
-    /// What was seen from half a second before the fault until `span` after it.
+    /// What was seen from before the fault until `span` after it.
     pub fn observe(&mut self, case: &str, span: Duration, fault: impl FnOnce(&mut Lab)) -> Seen {
-        let hosts: Vec<usize> = self.nodes.iter().map(|node| node.host).collect();
+        let mut hosts: Vec<usize> = self.nodes.iter().map(|node| node.host).chain([STRANGER]).collect();
+        // A clone, the last of the nodes, is on the stranger's host.
+        hosts.dedup();
         let watch = Watch::new(self.net, &hosts, &self.vip);
         let stop: Arc<AtomicBool> = Arc::default();
         let ask = |address: &IpAddr| {
@@ -130,7 +141,7 @@ impl Lab {
             self.net.inside(CLIENT, move || client::ask_until(&stop, web))
         };
         let clients: Vec<_> = self.vip.iter().map(ask).collect();
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(BEFORE);
         fault(self);
         std::thread::sleep(span);
         stop.store(true, Ordering::Relaxed);

@@ -93,6 +93,26 @@ impl Node {
         self.daemon = Some(command.spawn().unwrap());
     }
 
+    pub fn config(&self) -> String {
+        fs::read_to_string(self.dir.join("haclusterd.toml")).unwrap()
+    }
+
+    pub fn set_config(&self, text: &str) {
+        fs::write(self.dir.join("haclusterd.toml"), text).unwrap();
+    }
+
+    /// The same key on another host, whose address is the only difference.
+    pub fn copy_to(&self, host: usize, dir: PathBuf) -> Node {
+        fs::create_dir_all(dir.join("state")).unwrap();
+        for file in fs::read_dir(self.dir.join("state")).unwrap().flatten() {
+            fs::copy(file.path(), dir.join("state").join(file.file_name())).unwrap();
+        }
+        let own = format!("10.0.0.{}", 10 + self.host);
+        let copy = Node::new(self.net, dir, host);
+        copy.set_config(&self.config().replace(&own, &format!("10.0.0.{}", 10 + host)));
+        copy
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }

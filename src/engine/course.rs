@@ -1,0 +1,89 @@
+//! The course of each VIP: the facts are shown to its seat, and its addresses follow.
+
+use super::*;
+
+impl Engine {
+    /// Lets every VIP take the steps that the facts allow, until none is left to take.
+    pub(super) fn settle(&mut self, now: Instant) {
+        let renew = self.renew();
+        for at in 0..self.vips.len() {
+            self.observe(at, now);
+            for _ in 0..4 {
+                let facts = self.facts(&self.vips[at], now);
+                let vip = &mut self.vips[at];
+                vip.until = facts.until;
+                let change = vip.seat.step(&facts, now);
+                let serve = matches!(vip.seat.phase(), seat::Phase::Owner { .. });
+                let until = facts.until.filter(|_| serve);
+                let acts = vip.addresses.follow(until, renew, now);
+                let id = vip.id();
+                for act in &acts {
+                    self.out.push(match act {
+                        Act::Install { until } => Action::Install {
+                            vip: id,
+                            until: *until,
+                            renewal: self.vips[at].addresses.is_held(),
+                        },
+                        Act::Remove => Action::Remove(id),
+                        Act::Announce => Action::Announce(id),
+                    });
+                }
+                match change {
+                    Some(change) => self.changed(at, &change, now),
+                    None => break,
+                }
+            }
+        }
+    }
+
+    /// Notes since when things have been as they are.
+    pub(super) fn observe(&mut self, at: usize, now: Instant) {
+        let vip = &self.vips[at];
+        let free = self.is_free(vip, now);
+        let owns = matches!(vip.seat.phase(), seat::Phase::Owner { .. });
+        let better = self.better(vip, now).filter(|_| owns);
+        let need = self.probe_need(vip, now);
+        let vip = &mut self.vips[at];
+        vip.free_since = if free { vip.free_since.or(Some(now)) } else { None };
+        vip.better = match (vip.better, better) {
+            (Some((old, since)), Some(new)) if old == new => Some((old, since)),
+            (_, new) => new.map(|node| (node, now)),
+        };
+        if vip.claims.probe(need, now) {
+            let id = vip.id();
+            self.out.push(Action::Probe(id));
+        }
+        let owner = self.owner(self.vips[at].id(), now);
+        let vip = &mut self.vips[at];
+        if same_owner(vip.owner, owner) {
+            vip.owner = owner; // only its lease is new
+            return;
+        }
+        (vip.owner, vip.owner_since) = (owner, now);
+        if let Owner::Peer(node) = owner {
+            let text = format!("{}: {} owns it now", self.vips[at].config.name, self.name_of(node));
+            self.info(text, now);
+        }
+    }
+
+    pub(super) fn changed(&mut self, at: usize, change: &Change, now: Instant) {
+        self.dirty = true;
+        let vip = &mut self.vips[at];
+        let name = vip.config.name.clone();
+        match change {
+            Change::Asks | Change::GivesUp => {}
+            Change::Takes(term) => {
+                vip.highest = vip.highest.max(*term);
+                vip.rival_seen = None;
+                self.info(format!("{name}: taken, term {term}"), now);
+            }
+            Change::Leaves { why, lapsed: false } => self.info(format!("{name}: handed over: {why}"), now),
+            Change::Leaves { why, lapsed: true } => self.warn(format!("{name}: let go: {why}"), now),
+            Change::Left => {
+                vip.free_since = None;
+                // The better candidates are given the time to take it.
+                vip.seat.hold_off(now + Duration::from_millis(100));
+            }
+        }
+    }
+}

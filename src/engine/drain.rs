@@ -1,0 +1,58 @@
+//! The end of a run: VIPs first, then the vote of a node that leaves for good, then the exit.
+
+use super::*;
+
+impl Engine {
+    pub(super) fn shutdown(&mut self, leave: bool, now: Instant) {
+        if self.drain.is_none() {
+            self.config.record.leaving = leave;
+            self.drain = Some(Drain::Stopping { since: now });
+            let why = if leave { "leaving the cluster" } else { "stopping" };
+            self.info(why.into(), now);
+        }
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.config.record.leaving
+    }
+
+    pub(super) fn finish_drain(&mut self, now: Instant) {
+        let Some(drain) = &self.drain else { return };
+        let clear = self.vips.iter().all(|v| v.addresses.is_absent() && !v.seat.wants()) && !self.dirty;
+        let alone = self.listeners().is_empty();
+        match drain {
+            Drain::Stopping { since } if clear || now >= *since + DRAIN => {
+                if !clear {
+                    self.warn(
+                        "an address could not be removed in time; the kernel drops it within seconds".into(),
+                        now,
+                    );
+                }
+                self.drain = Some(if self.is_leaving() && !alone {
+                    Drain::Leaving { since: now }
+                } else {
+                    Drain::Done
+                });
+                if matches!(self.drain, Some(Drain::Done)) {
+                    self.out.push(Action::Exit);
+                } else {
+                    self.publish(now);
+                }
+            }
+            Drain::Leaving { since } => {
+                let voter = self.voters.is_voter(self.me());
+                if !voter || now >= *since + LEAVE {
+                    if voter {
+                        self.warn(
+                            "left, but its vote is still counted: no issuer answered in time".into(),
+                            now,
+                        );
+                    }
+                    self.drain = Some(Drain::Done);
+                    self.out.push(Action::Exit);
+                }
+            }
+            Drain::Stopping { .. } | Drain::Done => {}
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What reaches the engine from others and from this host, taken in; what follows is decided afterwards.
+
+use super::*;
+
+impl Engine {
+    pub(super) fn message(&mut self, from: NodeId, message: Message, now: Instant) {
+        match message {
+            Message::Advert(advert) => self.advert(from, &advert, now),
+            Message::Answer(answer) => {
+                if self.lease.answer(from, &answer, &self.config.timers, now) {
+                    self.dirty = true;
+                }
+            }
+            Message::Freed(freed) => {
+                for (vip, term) in freed.vips {
+                    self.lease.freed(from, vip, term, now);
+                }
+            }
+            // Unverified: the edge turns it into `Input::Voters` once its signature is checked.
+            Message::Voters(_) => {}
+        }
+    }
+
+    pub(super) fn advert(&mut self, from: NodeId, advert: &Advert, now: Instant) {
+        match self.peers.advert(from, advert, &self.config.timers, now) {
+            Receipt::Stale => return,
+            Receipt::Duplicate => {
+                let name = self.name_of(from);
+                self.warn_once(format!("{name} runs on two hosts with one key: stop one of them and join it again under its own name"), now);
+            }
+            Receipt::Returned => self.dirty = true,
+            Receipt::Fresh => {}
+        }
+        if let Some(newer) = self.voters.newer_for(from, advert.voters) {
+            let message = Message::Voters(newer.clone());
+            self.out.push(Action::Send { to: from, message });
+        }
+        if self.votes() {
+            let (answer, freed) = self.voter.advert(from, advert, &self.rules(), now);
+            if let Some(answer) = answer {
+                self.out.push(Action::Send { to: from, message: Message::Answer(answer) });
+            }
+            self.tell_freed(freed, Some(from), now);
+        }
+    }
+
+    pub(super) fn member(&mut self, record: MemberRecord, now: Instant) {
+        let (node, leaving) = (record.node, record.leaving);
+        let name = record.name.clone();
+        let was = self.peers.get(node).map(|p| (p.record().is_some(), p.left()));
+        let clash = self
+            .peers
+            .iter()
+            .any(|(other, p)| other != node && !p.left() && p.record().is_some_and(|r| r.name == name));
+        if clash || name == self.config.record.name {
+            self.warn_once(format!("two members are named {name}: give one of them another name (`haclusterd leave` there, then join again)"), now);
+        }
+        if !self.peers.record(record, now) {
+            self.warn_once(
+                format!("{name} is one member too many: at most {} are known", peers::MAX_PEERS),
+                now,
+            );
+            return;
+        }
+        match was {
+            Some((true, false)) if leaving => self.info(format!("{name} left"), now),
+            None | Some((false, _)) if !leaving => {
+                self.info(format!("{name} is a member"), now);
+                self.send_advert(node, now);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn check(&mut self, name: &str, outcome: &Outcome) {
+        self.health.report(name, outcome);
+    }
+
+    pub(super) fn interface(&mut self, vip: VipId, state: Result<MacAddr, String>, now: Instant) {
+        let Some(vip) = self.vips.iter_mut().find(|v| v.id() == vip) else { return };
+        if vip.interface == state {
+            return;
+        }
+        let text = match &state {
+            Ok(_) => format!("{}: its interface can be used", vip.config.name),
+            Err(reason) => format!("{}: {reason}", vip.config.name),
+        };
+        if state.is_ok() {
+            vip.addresses.announce_again(now);
+        }
+        vip.interface = state;
+        self.info(text, now);
+    }
+
+    pub(super) fn installed(&mut self, vip: VipId, result: Result<(), String>, now: Instant) {
+        let renew = self.renew();
+        let Some(vip) = self.vips.iter_mut().find(|v| v.id() == vip) else { return };
+        vip.addresses.installed(result.is_ok(), renew, now);
+        if let Err(reason) = result {
+            let text = format!("{}: {reason}", vip.config.name);
+            vip.broken = Some((reason, now + BROKEN));
+            self.warn(text, now);
+        }
+    }
+
+    pub(super) fn removed(&mut self, vip: VipId, result: Result<(), String>, now: Instant) {
+        let Some(vip) = self.vips.iter_mut().find(|v| v.id() == vip) else { return };
+        vip.addresses.removed(result.is_ok(), now);
+        if let Err(reason) = result {
+            let text = format!("{}: {reason}", vip.config.name);
+            self.warn_once(text, now);
+        }
+    }
+
+    pub(super) fn address_lost(&mut self, vip: VipId, now: Instant) {
+        let Some(vip) = self.vips.iter_mut().find(|v| v.id() == vip) else { return };
+        if vip.addresses.lost(now) {
+            let text = format!("{}: somebody removed its address; it is added again", vip.config.name);
+            self.warn_once(text, now);
+        }
+    }
+
+    pub(super) fn claim(&mut self, vip: VipId, mac: MacAddr, now: Instant) {
+        let member = self.member_of(mac);
+        let rival = member.is_some() && member == self.voters.other();
+        let Some(vip) = self.vips.iter_mut().find(|v| v.id() == vip) else { return };
+        vip.claims.heard(mac, now);
+        let holds = vip.addresses.is_held();
+        if rival && holds {
+            vip.rival_seen = Some(now);
+        }
+        let due = vip.conflict_at.is_none_or(|at| now.since(at) >= CONFLICT_PAUSE);
+        if member.is_none() && due && vip.claims.certain(now) {
+            vip.conflict_at = Some(now);
+            vip.addresses.announce_again(now); // RFC 5227 2.4 (c): defend what is held by right
+            let name = &vip.config.name;
+            let does = if holds { "it is held and defended here" } else { "it is not taken here" };
+            let text = format!(
+                "{name}: {mac}, which is no member's, answers for it; {does}. Find that host and take the address off it"
+            );
+            self.warn(text, now);
+        }
+    }
+
+    pub(super) fn reconfigure(&mut self, config: Config, now: Instant) {
+        self.health.reconfigure(&config.checks);
+        let mut old = std::mem::take(&mut self.vips);
+        for vip in &config.vips {
+            let known = old.iter().position(|v| v.id() == vip.id).map(|at| old.swap_remove(at));
+            let state = known.map_or_else(
+                || VipState::new(vip.clone(), now),
+                |mut state| {
+                    state.addresses.set_refresh(vip.announce_refresh);
+                    state.config = vip.clone();
+                    state
+                },
+            );
+            self.vips.push(state);
+        }
+        for gone in old.into_iter().filter(|vip| !vip.addresses.is_absent()) {
+            self.out.push(Action::Remove(gone.id()));
+        }
+        self.config = config;
+        self.dirty = true;
+        self.info("the configuration was reloaded".into(), now);
+    }
+}

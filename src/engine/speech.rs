@@ -1,0 +1,98 @@
+//! What the others must hear: adverts to the members, the record to gossip.
+
+use super::*;
+
+impl Engine {
+    pub(super) fn advertise(&mut self, now: Instant) {
+        self.dirty = false;
+        self.next_advert = now + self.config.timers.advert;
+        let seq = self.next_seq(now);
+        for to in self.listeners() {
+            let advert = self.advert_for(to, seq, now);
+            self.out.push(Action::Send { to, message: Message::Advert(advert) });
+        }
+        self.ask_self(seq, now);
+    }
+
+    pub(super) fn send_advert(&mut self, to: NodeId, now: Instant) {
+        let seq = self.next_seq(now);
+        let advert = self.advert_for(to, seq, now);
+        self.out.push(Action::Send { to, message: Message::Advert(advert) });
+    }
+
+    pub(super) fn next_seq(&mut self, now: Instant) -> u64 {
+        let wants: Vec<(VipId, bool)> = self.vips.iter().map(|v| (v.id(), v.seat.wants())).collect();
+        self.lease.send(&wants, now)
+    }
+
+    /// This node's own vote goes the way of all others.
+    pub(super) fn ask_self(&mut self, seq: u64, now: Instant) {
+        if !self.votes() {
+            return;
+        }
+        let me = self.me();
+        let advert = self.advert_for(me, seq, now);
+        let (answer, freed) = self.voter.advert(me, &advert, &self.rules(), now);
+        self.tell_freed(freed, None, now);
+        if answer.is_some_and(|answer: Answer| self.lease.answer(me, &answer, &self.config.timers, now)) {
+            self.dirty = true;
+        }
+    }
+
+    pub(super) fn advert_for(&self, to: NodeId, seq: u64, now: Instant) -> Advert {
+        let bids = self.vips.iter().map(|vip| Bid {
+            vip: vip.id(),
+            priority: self.standing(vip, now),
+            ready: self.ready(now) && !vip.seat.holds_off(now),
+            want: vip.seat.wants(),
+            holds: vip.seat.holds(),
+            term: self.highest_term(vip.id()),
+            addresses: match vip.seat.wants() && !self.lease.granted_by(to, vip.id()) {
+                true => vip.config.addresses.clone(),
+                false => Vec::new(),
+            },
+        });
+        Advert {
+            incarnation: self.config.record.incarnation,
+            seq,
+            voters: self.voters.stamp(),
+            session: self.lease.session(to),
+            bids: bids.collect(),
+        }
+    }
+
+    /// Everybody who hears our adverts.
+    pub(super) fn listeners(&self) -> Vec<NodeId> {
+        self.peers.iter().filter(|(_, peer)| !peer.left()).map(|(node, _)| node).collect()
+    }
+
+    pub(super) fn publish(&mut self, now: Instant) {
+        let leaving = matches!(self.drain, Some(Drain::Leaving { .. } | Drain::Done)) && self.is_leaving();
+        let macs = self.vips.iter().filter_map(|v| v.interface.clone().ok());
+        let mut macs: Vec<MacAddr> = macs.collect();
+        macs.sort_unstable();
+        macs.dedup();
+        let standing = self.vips.iter().filter_map(|v| self.standing(v, now)).max();
+        let record = MemberRecord {
+            priority: standing.map(|p| p.0),
+            health: self.health.verdict(),
+            reason: self.reason(),
+            vips: self.vips.iter().filter(|v| v.addresses.is_held()).map(VipState::id).collect(),
+            macs,
+            leaving,
+            ..self.config.record.clone()
+        };
+        if self.published.as_ref() != Some(&record) {
+            self.out.push(Action::Publish(Box::new(record.clone())));
+            self.published = Some(record);
+        }
+    }
+
+    /// Why this node is not well, for `members`.
+    pub(super) fn reason(&self) -> String {
+        let unusable = self.vips.iter().find_map(|v| v.interface.as_ref().err().cloned());
+        let broken = self.vips.iter().find_map(|v| v.broken.as_ref().map(|(reason, _)| reason.clone()));
+        let health = Some(self.health.reason()).filter(|r| !r.is_empty());
+        health.or(unusable).or(broken).unwrap_or_default()
+    }
+}
