@@ -68,6 +68,8 @@ pub struct Answer {
     pub voters: VotersStamp,
     /// The sender's session at this voter. Differs from the advert's: the advert was not heeded, ask again by this one.
     pub session: u64,
+    /// How long the voter honours a grant, by its own configuration, in microseconds.
+    pub lease_us: u64,
     pub refusal: Option<Refusal>,
     pub verdicts: Vec<Verdict>,
 }
@@ -146,6 +148,18 @@ pub enum Step {
 pub struct SignedVoters {
     pub set: VoterSet,
     pub signature: Vec<u8>,
+}
+
+impl Advert {
+    /// No honest node says more.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let addresses: usize = self.bids.iter().map(|bid| bid.addresses.len()).sum();
+        let terms = self.bids.iter().flat_map(|bid| [bid.term, bid.holds.unwrap_or_default()]);
+        self.bids.len() <= MAX_VIPS
+            && addresses <= MAX_ADDRESSES
+            && terms.into_iter().all(|term| term <= Term::MAX)
+    }
 }
 
 impl VoterSet {

@@ -63,9 +63,12 @@ impl MacAddr {
 }
 
 impl Term {
+    /// Nobody changes owners so often; what claims more is a lie.
+    pub const MAX: Term = Term(1 << 48);
+
     #[must_use]
     pub fn next(self) -> Term {
-        Term(self.0 + 1)
+        Term(self.0 + 1).min(Term::MAX)
     }
 }
 

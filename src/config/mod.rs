@@ -113,12 +113,14 @@ impl Config {
         parse::config(text, path)
     }
 
-    /// The key whose new value only a restart can bring into force: it is in the certificate, or the socket is
-    /// bound to it. Everything else may change while the daemon runs.
+    /// The key whose new value only a restart can bring into force: it is in the certificate, the socket is bound to
+    /// it, or voters have granted by it. Everything else may change while the daemon runs.
     #[must_use]
     pub fn needs_restart(&self, new: &Config) -> Option<&'static str> {
+        let timers = self.cluster.timers != new.cluster.timers;
         let (old, new) = (&self.node, &new.node);
         [
+            ("cluster.lease", timers),
             ("node.name", old.name != new.name),
             ("node.listen", old.listen != new.listen),
             ("node.role", old.role != new.role),
@@ -163,6 +165,10 @@ mod tests {
         assert_eq!(old.needs_restart(&with("lb1", "lb2")), Some("node.name"));
         assert_eq!(old.needs_restart(&with(".11", ".12")), Some("node.listen"));
         assert_eq!(old.needs_restart(&with("interface", "role = 'witness'\ninterface")), Some("node.role"));
+        assert_eq!(
+            old.needs_restart(&with("[node]", "[cluster]\nprofile = 'wan'\n[node]")),
+            Some("cluster.lease")
+        );
         assert_eq!(old.needs_restart(&with("eth0", "eth1")), None);
     }
 

@@ -1,6 +1,6 @@
 //! The loop: wait, ask the engine, perform. Nothing in it waits for a disk, a name or another process.
 
-use super::{DaemonError, Entrance, ToCore, ToOffice, engine_config, verify_voters};
+use super::{DaemonError, Entrance, Lanes, ToCore, ToOffice, engine_config, verify_voters};
 use crate::config::Config;
 use crate::engine::elect::Elect;
 use crate::engine::{self, Action, Engine, Input};
@@ -15,11 +15,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// What the core thread is given.
 pub(super) struct Seat {
-    /// Dropped when the core ends.
+    /// Sent when the core has ended as it was told to; dropped without if it failed.
     pub alive: oneshot::Sender<()>,
     pub config: Config,
     pub identity: Arc<Identity>,
@@ -42,20 +42,19 @@ struct Core {
 }
 
 /// The whole thread.
-pub(super) fn run(
-    seat: Seat,
-    inbox: mpsc::Receiver<ToCore>,
-    ready: oneshot::Sender<Result<Transport, DaemonError>>,
-) {
+pub(super) fn run(seat: Seat, inbox: Lanes<ToCore>, ready: oneshot::Sender<Result<Transport, DaemonError>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return drop(ready.send(Err(error.into()))),
     };
     runtime.block_on(async {
         match open(seat).await {
-            Ok((core, transport, _alive)) => {
+            Ok((core, transport, alive)) => {
                 let _ = ready.send(Ok(transport.clone()));
                 core.run(inbox).await;
+                let _ = alive.send(());
+                // Gossip's last words still need the transport.
+                tokio::time::sleep(LAST_WORDS).await;
                 transport.close().await;
             }
             Err(error) => drop(ready.send(Err(error))),
@@ -78,7 +77,7 @@ async fn open(seat: Seat) -> Result<(Core, Transport, oneshot::Sender<()>), Daem
         &config,
         transport.clone(),
         kernel,
-        Arc::new(move |input| inputs.send(ToCore::Input(input))),
+        Arc::new(move |input| inputs.offer(ToCore::Input(input))),
         Box::new(move |job| work.send(ToOffice::Work(job))),
     );
     let engine = Engine::new(engine, voters, clock::now());
@@ -108,21 +107,22 @@ fn start_transport(
     let events = move |event| match event {
         quic::Event::Up { node, .. } => {
             core.send(ToCore::Input(Input::Connected(node)));
-            office.send(ToOffice::Greet);
+            office.offer(ToOffice::Greet);
         }
         quic::Event::Down { node, reason } => {
             tracing::debug!("no connection to {} any more: {reason}", node.short())
         }
-        quic::Event::Datagram { from, bytes } => core.send(ToCore::Datagram { from, bytes }),
-        quic::Event::Stream { from, addr, bytes } => office.send(ToOffice::Stream { from, addr, bytes }),
-        quic::Event::Join(connection) => office.send(ToOffice::Join(connection)),
-        quic::Event::Clone { addr } => core.send(ToCore::Input(Input::Clone(addr.to_string()))),
+        quic::Event::Datagram { from, bytes } => core.offer(ToCore::Datagram { from, bytes }),
+        quic::Event::Stream { from, addr, bytes } => office.offer(ToOffice::Stream { from, addr, bytes }),
+        quic::Event::Join(connection) => office.offer(ToOffice::Join(connection)),
+        quic::Event::Clone { addr } => core.offer(ToCore::Input(Input::Clone(addr.to_string()))),
     };
     Ok(Transport::start(settings, Arc::new(events))?)
 }
 
 impl Core {
-    async fn run(mut self, mut inbox: mpsc::Receiver<ToCore>) {
+    async fn run(mut self, mut inbox: Lanes<ToCore>) {
+        let mut listened = clock::now();
         let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
         let mut fed = clock::now();
         while !self.done {
@@ -133,6 +133,12 @@ impl Core {
                 Some(message) = inbox.recv() => message,
             };
             self.take(message).await;
+            if clock::now().since(listened) >= LISTEN_AGAIN {
+                listened = clock::now();
+                for input in self.ports.listen_again() {
+                    self.decide(input).await;
+                }
+            }
             if watchdog.is_some_and(|pause| clock::now().since(fed) >= pause) {
                 fed = clock::now();
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
@@ -172,6 +178,9 @@ impl Core {
     }
 
     async fn reload(&mut self, config: Config) {
+        if self.engine.drains() {
+            return;
+        }
         // A VIP that is to lie elsewhere is taken off its old place first.
         let places = |config: &Config| -> Vec<_> {
             config
@@ -220,5 +229,7 @@ fn message_of(bytes: &[u8], identity: &Identity) -> Option<Result<Message, Signe
     message(bytes, |signed| verify_voters(identity, signed).is_ok())
 }
 
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long the office waits for the core to answer a question.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);

@@ -29,9 +29,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
-/// Everything that reaches the core. An overloaded node drops what adverts repeat anyway, and counts it.
-const CORE_QUEUE: usize = 4096;
-/// Work for the office: signing, storing, publishing. The engine asks for these a few times a minute.
+/// Each lane to the core: some 50 ms of work. What is older than that is worth little, and is counted when dropped.
+const CORE_QUEUE: usize = 1024;
+/// Each lane to the office. The engine asks for work a few times a minute; gossip repeats what is lost.
 const OFFICE_QUEUE: usize = 256;
 
 #[derive(Debug, Clone)]
@@ -91,27 +91,58 @@ enum ToOffice {
     Greet,
 }
 
-/// A queue's entrance that never blocks.
+/// The entrance of a queue of two lanes, which never blocks. What others send has a lane of its own, so that no flood of
+/// theirs can push out what this host has to say and says only once.
 struct Entrance<T> {
-    queue: mpsc::Sender<T>,
+    own: mpsc::Sender<T>,
+    peers: mpsc::Sender<T>,
     dropped: Arc<AtomicU64>,
+}
+
+/// Its exit.
+struct Lanes<T> {
+    own: mpsc::Receiver<T>,
+    peers: mpsc::Receiver<T>,
 }
 
 impl<T> Clone for Entrance<T> {
     fn clone(&self) -> Self {
-        Entrance { queue: self.queue.clone(), dropped: self.dropped.clone() }
+        Entrance { own: self.own.clone(), peers: self.peers.clone(), dropped: self.dropped.clone() }
     }
 }
 
 impl<T> Entrance<T> {
-    fn new(bound: usize) -> (Entrance<T>, mpsc::Receiver<T>) {
-        let (queue, exit) = mpsc::channel(bound);
-        (Entrance { queue, dropped: Arc::default() }, exit)
+    fn new(bound: usize) -> (Entrance<T>, Lanes<T>) {
+        let (own, own_out) = mpsc::channel(bound);
+        let (peers, peers_out) = mpsc::channel(bound);
+        (Entrance { own, peers, dropped: Arc::default() }, Lanes { own: own_out, peers: peers_out })
     }
 
+    /// From this host.
     fn send(&self, message: T) {
-        if self.queue.try_send(message).is_err() {
+        self.count(self.own.try_send(message).is_ok());
+    }
+
+    /// From others, who repeat what matters.
+    fn offer(&self, message: T) {
+        self.count(self.peers.try_send(message).is_ok());
+    }
+
+    fn count(&self, taken: bool) {
+        if !taken {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<T> Lanes<T> {
+    /// Safe to cancel.
+    async fn recv(&mut self) -> Option<T> {
+        tokio::select! {
+            biased;
+            Some(message) = self.own.recv() => Some(message),
+            Some(message) = self.peers.recv() => Some(message),
+            else => None,
         }
     }
 }
@@ -150,7 +181,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
             std::thread::Builder::new().name("core".into()).spawn(move || core::run(seat, inbox, ready))?;
         let transport = started.await.map_err(|_| DaemonError::CoreEnded)??;
         let result = office::run(start, transport, office::Doors { core, work, ended }, server).await;
-        let _ = thread.join();
+        thread.join().map_err(|_| DaemonError::CoreEnded)?;
         result
     })
 }
@@ -178,7 +209,8 @@ fn prepare(options: Options) -> Result<Start, DaemonError> {
         return Err(StateError::NoVoters(options.state_dir).into());
     }
     let generation = generation(&options);
-    let engine = engine_config(&config, &identity, Incarnation(random_u128()), generation);
+    let mut engine = engine_config(&config, &identity, Incarnation(random_u128()), generation);
+    engine.earlier_lease = state::swap_lease(&options.state_dir, config.cluster.timers.lease)?;
     Ok(Start { config, identity: Arc::new(identity), voters, engine, options })
 }
 
@@ -246,6 +278,7 @@ fn engine_config(
         cluster: identity.cluster,
         record,
         timers: config.cluster.timers,
+        earlier_lease: std::time::Duration::ZERO,
         voters_max: config.cluster.voters_max,
         gateway: config.cluster.gateway.is_some(),
         vips: vips.collect(),

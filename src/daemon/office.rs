@@ -1,7 +1,7 @@
 //! Everything that may be slow: gossip, probes, the local socket, joins, signals, the disk.
 
 use super::core::ANSWER;
-use super::{DaemonError, Entrance, Start, ToCore, ToOffice};
+use super::{DaemonError, Entrance, Lanes, Start, ToCore, ToOffice};
 use crate::config::Config;
 use crate::engine::Input;
 use crate::io::gossip::{Gossip, Keys, Outbox, Settings};
@@ -45,7 +45,7 @@ struct Office {
 /// The ways to the core and from it.
 pub(super) struct Doors {
     pub core: Entrance<ToCore>,
-    pub work: mpsc::Receiver<ToOffice>,
+    pub work: Lanes<ToOffice>,
     /// Resolves when the core has ended.
     pub ended: oneshot::Receiver<()>,
 }
@@ -103,7 +103,7 @@ impl Office {
     /// Until the core has ended.
     async fn serve(
         mut self,
-        mut work: mpsc::Receiver<ToOffice>,
+        mut work: Lanes<ToOffice>,
         mut ended: oneshot::Receiver<()>,
     ) -> Result<(), DaemonError> {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -112,7 +112,10 @@ impl Office {
         loop {
             tokio::select! {
                 Some(job) = work.recv() => self.perform(job),
-                _ = &mut ended => break,
+                end = &mut ended => {
+                    end.map_err(|_| DaemonError::CoreEnded)?;
+                    break;
+                }
                 _ = terminate.recv() => self.stop(),
                 _ = interrupt.recv() => self.stop(),
                 _ = hangup.recv() => self.reload(),
@@ -283,7 +286,9 @@ impl Desk {
         self.directory.leaving.store(true, std::sync::atomic::Ordering::Relaxed);
         self.core.send(ToCore::Input(Input::Shutdown { leave: true }));
         let mut end = self.end.clone();
-        let _ = end.wait_for(|ended| *ended).await;
+        if end.wait_for(|ended| *ended).await.is_err() {
+            return Response::Error("the daemon failed before it had left; see its log".into());
+        }
         match state::retire(&self.state_dir) {
             Ok(()) => Response::Done(
                 "this node has handed its VIPs over and left the cluster; the daemon has ended".into(),

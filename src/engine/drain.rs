@@ -4,6 +4,9 @@ use super::*;
 
 impl Engine {
     pub(super) fn shutdown(&mut self, leave: bool, now: Instant) {
+        if matches!(self.drain, Some(Drain::Stopping { .. })) {
+            self.config.record.leaving |= leave;
+        }
         if self.drain.is_none() {
             self.config.record.leaving = leave;
             self.drain = Some(Drain::Stopping { since: now });
@@ -41,10 +44,12 @@ impl Engine {
             }
             Drain::Leaving { since } => {
                 let voter = self.voters.is_voter(self.me());
-                if !voter || now >= *since + LEAVE {
+                let said = now >= *since + FAREWELL;
+                if (said && !voter) || now >= *since + self.patience_to_leave() {
                     if voter {
                         self.warn(
-                            "left, but its vote is still counted: no issuer answered in time".into(),
+                            "left, but its vote is still counted: the issuer has not replaced it in time"
+                                .into(),
                             now,
                         );
                     }
@@ -54,5 +59,10 @@ impl Engine {
             }
             Drain::Stopping { .. } | Drain::Done => {}
         }
+    }
+
+    /// Another voter may have to be added before this one is taken off, and each step takes two leases.
+    pub(super) fn patience_to_leave(&self) -> Duration {
+        LEAVE + self.config.timers.lease * 6
     }
 }

@@ -22,6 +22,10 @@ impl Engine {
     }
 
     pub(super) fn advert(&mut self, from: NodeId, advert: &Advert, now: Instant) {
+        if !advert.is_sound() {
+            return self
+                .warn_once(format!("{} sends adverts that no honest node sends", self.name_of(from)), now);
+        }
         match self.peers.advert(from, advert, &self.config.timers, now) {
             Receipt::Stale => return,
             Receipt::Duplicate => {
@@ -98,8 +102,10 @@ impl Engine {
         vip.addresses.installed(result.is_ok(), renew, now);
         if let Err(reason) = result {
             let text = format!("{}: {reason}", vip.config.name);
-            vip.broken = Some((reason, now + BROKEN));
-            self.warn(text, now);
+            if !vip.addresses.is_held() {
+                vip.broken = Some((reason, now + BROKEN));
+            }
+            self.warn_once(text, now);
         }
     }
 
@@ -143,6 +149,9 @@ impl Engine {
     }
 
     pub(super) fn reconfigure(&mut self, config: Config, now: Instant) {
+        if self.drain.is_some() {
+            return; // who goes has nothing to change any more
+        }
         self.health.reconfigure(&config.checks);
         let mut old = std::mem::take(&mut self.vips);
         for vip in &config.vips {

@@ -75,7 +75,12 @@ impl Lease {
         self.sent.push_back((self.seq, now));
         for (vip, _) in wants.iter().filter(|(_, wanted)| !wanted) {
             self.omitted.insert(*vip, self.seq);
-            self.inherited.remove(vip);
+        }
+        // What this advert does not want it gives back, also what voters have granted before it.
+        let wanted = |vip: &VipId| wants.contains(&(*vip, true));
+        self.inherited.retain(|vip, _| wanted(vip));
+        for voter in self.voters.values_mut() {
+            voter.vips.retain(|vip, seen| wanted(vip) || !matches!(seen.grant, Grant::Granted));
         }
         self.seq
     }
@@ -109,7 +114,8 @@ impl Lease {
         if answer.voters != self.stamp {
             return false;
         }
-        voter.until = voter.until.max(sent + timers.holder());
+        // The voter may go by another lease than this node: the shorter counts.
+        voter.until = voter.until.max(sent + timers.holder_of(Duration::from_micros(answer.lease_us)));
         let said = std::mem::take(&mut voter.vips);
         for verdict in &answer.verdicts {
             let omitted = self.omitted.get(&verdict.vip).copied().unwrap_or(0);
@@ -175,11 +181,12 @@ impl Lease {
     /// A voter told that a lease has ended.
     pub fn freed(&mut self, from: NodeId, vip: VipId, term: Term, now: Instant) {
         let Some(voter) = self.voters.get_mut(&from) else { return };
-        let seen = Seen { term, grant: Grant::Free, at: now };
-        match voter.vips.get(&vip) {
-            Some(Seen { grant: Grant::Granted, .. }) => {}
-            Some(old) if old.term > term => {}
-            _ => drop(voter.vips.insert(vip, seen)),
+        // Only of a VIP that this voter was asked about.
+        if let Some(seen) = voter.vips.get_mut(&vip)
+            && !matches!(seen.grant, Grant::Granted)
+            && seen.term <= term
+        {
+            *seen = Seen { term, grant: Grant::Free, at: now };
         }
     }
 
@@ -236,5 +243,75 @@ impl AtVoter {
         self.until = Instant::default();
         self.session = 0;
         self.vips.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use haclusterd_proto::ClusterId;
+    use haclusterd_proto::cluster::{Step, Verdict};
+
+    const TIMERS: Timers = Timers { advert: Duration::from_millis(50), lease: Duration::from_millis(500) };
+    const VIP: VipId = VipId(7);
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_micros(ms * 1000)
+    }
+
+    fn node(n: u8) -> NodeId {
+        NodeId([n; 16])
+    }
+
+    fn answer(lease: &Lease, seq: u64, lease_ms: u64, grant: Grant) -> Answer {
+        Answer {
+            seq,
+            incarnation: Incarnation(1),
+            voters: lease.stamp,
+            session: 4,
+            lease_us: lease_ms * 1000,
+            refusal: None,
+            verdicts: vec![Verdict { vip: VIP, term: Term(1), grant }],
+        }
+    }
+
+    /// Two of three voters have granted the VIP to an advert sent at 0.
+    fn granted(lease_ms: u64) -> Lease {
+        let voters = (1..=3).map(node).collect();
+        let set = VoterSet { cluster: ClusterId([0; 16]), version: 1, step: Step::Plain, voters };
+        let mut lease = Lease::default();
+        lease.adopt(&set, &[], at(0));
+        for _ in 0..2 {
+            // The first answer opens the session, the second grants.
+            let seq = lease.send(&[(VIP, true)], at(0));
+            for voter in [1, 2] {
+                let answer = answer(&lease, seq, lease_ms, Grant::Granted);
+                lease.answer(node(voter), &answer, &TIMERS, at(1));
+            }
+        }
+        lease
+    }
+
+    #[test]
+    fn a_grant_counts_from_the_moment_its_advert_was_sent() {
+        assert_eq!(granted(500).gate(VIP, at(1)), Some(at(0) + TIMERS.holder()));
+        assert_eq!(granted(500).opening_term(VIP, at(1)), Some(Term(1)));
+    }
+
+    #[test]
+    fn the_shorter_of_both_leases_counts() {
+        assert!(granted(100).gate(VIP, at(1)).unwrap() < at(100));
+        assert_eq!(granted(5000).gate(VIP, at(1)), Some(at(0) + TIMERS.holder()));
+    }
+
+    #[test]
+    fn what_was_released_is_held_no_more_and_not_free_either() {
+        let mut lease = granted(500);
+        let seq = lease.send(&[(VIP, false)], at(10));
+        assert_eq!(lease.gate(VIP, at(11)), None);
+        assert!(lease.free(VIP, at(11)).is_err(), "nobody has said that it is free");
+        let late = answer(&lease, seq, 500, Grant::Granted);
+        lease.answer(node(1), &late, &TIMERS, at(12));
+        assert_eq!(lease.gate(VIP, at(12)), None, "an answer to the release is no grant");
     }
 }

@@ -48,6 +48,8 @@ const BROKEN: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(2);
 /// A leaving voter waits this long for the voter set without it.
 const LEAVE: Duration = Duration::from_secs(5);
+/// Gossip gets so much time to carry the last words.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// Between two looks for members that are long gone.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// Between two reports of the same conflict, and two defences against it.
@@ -69,6 +71,8 @@ pub struct Config {
     /// What this node tells of itself; the engine fills in what changes.
     pub record: MemberRecord,
     pub timers: Timers,
+    /// The lease that an earlier run of this node may have granted.
+    pub earlier_lease: Duration,
     pub voters_max: usize,
     /// A gateway is configured: two-node mode takes over only while it answers.
     pub gateway: bool,
@@ -230,7 +234,7 @@ impl Engine {
             health: Health::new(&config.checks),
             peers: Peers::default(),
             lease: Lease::default(),
-            voter: Voter::new(config.record.incarnation, config.timers, now),
+            voter: Voter::new(config.record.incarnation, config.timers, config.earlier_lease, now),
             voters: Voters::new(me, voters, now),
             vips: config.vips.iter().map(|vip| VipState::new(vip.clone(), now)).collect(),
             next_advert: now,
@@ -287,7 +291,7 @@ impl Engine {
             Input::Voters(signed) => self.offer_voters(&signed),
             Input::VotersStored { stamp, result } => self.voters_stored(stamp, result, now),
             Input::Reconfigure(config) => self.reconfigure(*config, now),
-            Input::Clone(from) => self.warn(format!("another host at {from} uses this node's key: two nodes must not share a state directory; stop one of them and join it again under its own name"), now),
+            Input::Clone(from) => self.warn_once(format!("another host at {from} uses this node's key: two nodes must not share a state directory; stop one of them and join it again under its own name"), now),
             Input::Shutdown { leave } => self.shutdown(leave, now),
         }
     }
@@ -387,7 +391,9 @@ impl Elect for Engine {
         let vips = self.vips.iter().filter_map(|vip| vip.deadline);
         let drain = match &self.drain {
             Some(Drain::Stopping { since }) => Some(*since + DRAIN),
-            Some(Drain::Leaving { since }) => Some(*since + LEAVE),
+            Some(Drain::Leaving { since }) => {
+                Some(*since + FAREWELL).filter(|at| *at > now).or(Some(*since + self.patience_to_leave()))
+            }
             Some(Drain::Done) | None => None,
         };
         vips.chain(self.voter.deadline(now)).chain([self.next_advert]).chain(drain).min()

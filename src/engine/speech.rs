@@ -1,6 +1,7 @@
 //! What the others must hear: adverts to the members, the record to gossip.
 
 use super::*;
+use haclusterd_proto::Role;
 
 impl Engine {
     pub(super) fn advertise(&mut self, now: Instant) {
@@ -76,7 +77,7 @@ impl Engine {
         let record = MemberRecord {
             priority: standing.map(|p| p.0),
             health: self.health.verdict(),
-            reason: self.reason(),
+            reason: self.reason(now),
             vips: self.vips.iter().filter(|v| v.addresses.is_held()).map(VipState::id).collect(),
             macs,
             leaving,
@@ -89,9 +90,12 @@ impl Engine {
     }
 
     /// Why this node is not well, for `members`.
-    pub(super) fn reason(&self) -> String {
+    pub(super) fn reason(&self, now: Instant) -> String {
+        if self.config.record.role == Role::Witness {
+            return self.health.reason();
+        }
         let unusable = self.vips.iter().find_map(|v| v.interface.as_ref().err().cloned());
-        let broken = self.vips.iter().find_map(|v| v.broken.as_ref().map(|(reason, _)| reason.clone()));
+        let broken = self.vips.iter().find_map(|v| v.broken(now));
         let health = Some(self.health.reason()).filter(|r| !r.is_empty());
         health.or(unusable).or(broken).unwrap_or_default()
     }

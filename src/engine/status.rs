@@ -128,7 +128,7 @@ impl Engine {
             vips: Vec::new(),
             seen_ms: None,
             rtt_us: None,
-            certificate_s: record.cert_not_after - wall,
+            certificate_s: record.cert_not_after.saturating_sub(wall),
             version: record.version.clone(),
             incarnation: record.incarnation.to_string(),
             config_differs: record.config_digest != self.config.record.config_digest,
@@ -216,7 +216,7 @@ impl Engine {
         }
         match (no_candidate, self.barred(vip)) {
             (true, Some(reason)) => format!("no candidate; here: {reason}"),
-            (true, None) => format!("no candidate; here: {}", self.reason()),
+            (true, None) => format!("no candidate; here: {}", self.reason(now)),
             (false, _) => "about to be taken".into(),
         }
     }
@@ -258,6 +258,12 @@ impl Engine {
     #[must_use]
     pub fn record(&self) -> &MemberRecord {
         &self.config.record
+    }
+
+    /// Stopping or leaving.
+    #[must_use]
+    pub fn drains(&self) -> bool {
+        self.drain.is_some()
     }
 
     #[must_use]

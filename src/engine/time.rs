@@ -53,7 +53,13 @@ impl Timers {
     /// both clocks' drift and the guard: this inequality is what keeps two owners apart.
     #[must_use]
     pub fn holder(&self) -> Duration {
-        let micros = micros(self.lease);
+        self.holder_of(self.lease)
+    }
+
+    /// The same of a voter that may go by another lease: the shorter counts.
+    #[must_use]
+    pub fn holder_of(&self, voter: Duration) -> Duration {
+        let micros = micros(self.lease.min(voter));
         let slow = micros * (1_000_000 - DRIFT_PPM) / (1_000_000 + DRIFT_PPM);
         Duration::from_micros(slow).saturating_sub(GUARD)
     }
@@ -61,7 +67,12 @@ impl Timers {
     /// How long a voter that has just started grants nothing: it may have granted before, and has forgotten.
     #[must_use]
     pub fn silence(&self) -> Duration {
-        let micros = micros(self.lease);
+        Timers::silence_of(self.lease)
+    }
+
+    #[must_use]
+    pub fn silence_of(lease: Duration) -> Duration {
+        let micros = micros(lease);
         Duration::from_micros(micros + micros * 2 * DRIFT_PPM / 1_000_000) + GUARD
     }
 

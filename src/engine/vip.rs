@@ -21,16 +21,26 @@ const READD_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Absent,
+    /// Somebody removed an address; others of the group may still be there.
+    Lost {
+        readd_at: Instant,
+    },
     Adding,
-    Held { since: Instant, rounds: usize, announce_at: Option<Instant>, refresh_at: Instant },
-    Removing { retry_at: Option<Instant> },
+    Held {
+        since: Instant,
+        rounds: usize,
+        announce_at: Option<Instant>,
+        refresh_at: Instant,
+    },
+    Removing {
+        retry_at: Option<Instant>,
+    },
 }
 
 #[derive(Clone, Debug)]
 pub struct Vip {
     state: State,
     refresh: Duration,
-    readd_at: Option<Instant>,
     /// The end that the kernel has is too late by the rules that hold now.
     hurry: bool,
 }
@@ -49,7 +59,7 @@ impl Vip {
     /// `refresh`: between two announcements while held; zero turns them off.
     #[must_use]
     pub fn new(refresh: Duration) -> Vip {
-        Vip { state: State::Absent, refresh, readd_at: None, hurry: false }
+        Vip { state: State::Absent, refresh, hurry: false }
     }
 
     pub fn set_refresh(&mut self, refresh: Duration) {
@@ -69,11 +79,8 @@ impl Vip {
     /// Makes the addresses follow the ownership: ours until `until`, or not ours.
     pub fn follow(&mut self, until: Option<Instant>, renew: Duration, now: Instant) -> Vec<Act> {
         match (&mut self.state, until) {
-            (State::Absent, Some(until)) if self.readd_at.is_none_or(|at| at <= now) => {
-                self.state = State::Adding;
-                self.readd_at = None;
-                vec![Act::Install { until }]
-            }
+            (State::Absent, Some(until)) => self.add(until),
+            (State::Lost { readd_at }, Some(until)) if *readd_at <= now => self.add(until),
             (State::Held { rounds, announce_at, refresh_at, .. }, Some(until)) => {
                 let mut acts = Vec::new();
                 if *refresh_at <= now || std::mem::take(&mut self.hurry) {
@@ -87,7 +94,7 @@ impl Vip {
                 }
                 acts
             }
-            (State::Adding | State::Held { .. }, None) => {
+            (State::Lost { .. } | State::Adding | State::Held { .. }, None) => {
                 self.state = State::Removing { retry_at: None };
                 vec![Act::Remove]
             }
@@ -97,6 +104,11 @@ impl Vip {
             }
             _ => Vec::new(),
         }
+    }
+
+    fn add(&mut self, until: Instant) -> Vec<Act> {
+        self.state = State::Adding;
+        vec![Act::Install { until }]
     }
 
     /// The lease ends sooner than it did by other rules: the kernel must know at once.
@@ -113,8 +125,15 @@ impl Vip {
                 true
             }
             // Some of a group may have been added.
-            (State::Adding | State::Held { .. }, false) => {
+            (State::Adding, false) => {
                 self.state = State::Removing { retry_at: Some(now) };
+                false
+            }
+            // The kernel ends what it has by itself; until then there is time to try again.
+            (State::Held { .. }, false) => {
+                if let State::Held { refresh_at, .. } = &mut self.state {
+                    *refresh_at = now + RETRY;
+                }
                 false
             }
             _ => false,
@@ -135,8 +154,7 @@ impl Vip {
     pub fn lost(&mut self, now: Instant) -> bool {
         let held = self.is_held();
         if held {
-            self.state = State::Absent;
-            self.readd_at = Some(now + READD_PAUSE);
+            self.state = State::Lost { readd_at: now + READD_PAUSE };
         }
         held
     }
@@ -161,8 +179,8 @@ impl Vip {
         match self.state {
             State::Held { announce_at, refresh_at, .. } => announce_at.into_iter().chain([refresh_at]).min(),
             State::Removing { retry_at } => retry_at,
-            State::Absent => self.readd_at,
-            State::Adding => None,
+            State::Lost { readd_at } => Some(readd_at),
+            State::Absent | State::Adding => None,
         }
     }
 }
@@ -233,6 +251,22 @@ mod tests {
         assert!(vip.lost(at(10)));
         assert_eq!(vip.follow(Some(END), RENEW, at(10)), []);
         assert_eq!(vip.follow(Some(END), RENEW, at(30)), [Act::Install { until: END }]);
+    }
+
+    #[test]
+    fn an_address_that_somebody_removed_is_not_all_of_its_group() {
+        let mut vip = held(Duration::ZERO);
+        vip.lost(at(10));
+        assert!(!vip.is_absent());
+        assert_eq!(vip.follow(None, RENEW, at(11)), [Act::Remove]);
+    }
+
+    #[test]
+    fn a_renewal_that_failed_is_tried_again() {
+        let mut vip = held(Duration::ZERO);
+        vip.installed(false, RENEW, at(10));
+        assert!(vip.is_held());
+        assert!(vip.follow(Some(END), RENEW, at(110)).contains(&Act::Install { until: END }));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::time::{Instant, Timers};
 use haclusterd_proto::cluster::{Advert, Answer, Bid, Grant, Refusal, Step, Verdict, VotersStamp};
 use haclusterd_proto::{AddrId, Incarnation, NodeId, Term, VipId};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// VIPs that a voter remembers terms of: 32 for each of 64 members, and an end to what a hostile one can add.
 const MAX_KNOWN_VIPS: usize = 2048;
@@ -53,12 +54,13 @@ pub struct Rules {
 pub type Freed = Vec<(VipId, Term)>;
 
 impl Voter {
+    /// `earlier`: the lease that this node's last run may have granted.
     #[must_use]
-    pub fn new(incarnation: Incarnation, timers: Timers, now: Instant) -> Voter {
+    pub fn new(incarnation: Incarnation, timers: Timers, earlier: Duration, now: Instant) -> Voter {
         Voter {
             incarnation,
             timers,
-            silent_until: now + timers.silence(), // V0
+            silent_until: now + Timers::silence_of(timers.lease.max(earlier)), // V0
             awake: false,
             holders_only_until: now,
             sessions: BTreeMap::new(),
@@ -177,7 +179,7 @@ impl Voter {
         let verdict = |term, grant| Verdict { vip: bid.vip, term, grant };
         let overlap = self.overlap(bid);
         let may_grant = now >= self.holders_only_until || bid.holds.is_some();
-        if !self.vips.contains_key(&bid.vip) && self.vips.len() >= MAX_KNOWN_VIPS {
+        if !self.vips.contains_key(&bid.vip) && !self.make_room() {
             return verdict(Term::default(), Grant::Free);
         }
         let seat = self.vips.entry(bid.vip).or_default();
@@ -203,6 +205,16 @@ impl Voter {
         }
     }
 
+    /// Made-up VIPs must not keep real ones out: of those that nobody holds, the one with the lowest term goes.
+    fn make_room(&mut self) -> bool {
+        if self.vips.len() < MAX_KNOWN_VIPS {
+            return true;
+        }
+        let unheld = self.vips.iter().filter(|(_, seat)| seat.holder.is_none());
+        let least = unheld.min_by_key(|(_, seat)| seat.term).map(|(vip, _)| *vip);
+        least.is_some_and(|vip| self.vips.remove(&vip).is_some())
+    }
+
     /// Who holds another VIP that shares an address with this one.
     fn overlap(&self, bid: &Bid) -> Option<NodeId> {
         let shares = |seat: &Seat| seat.addresses.iter().any(|a| bid.addresses.contains(a));
@@ -216,6 +228,7 @@ impl Voter {
             incarnation: self.incarnation,
             voters: rules.stamp,
             session,
+            lease_us: u64::try_from(self.timers.lease.as_micros()).unwrap_or(u64::MAX),
             refusal,
             verdicts: Vec::new(),
         }

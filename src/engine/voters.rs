@@ -8,6 +8,10 @@ use super::time::{Instant, Timers};
 use haclusterd_proto::cluster::{MAX_VOTERS, SignedVoters, Step, VoterSet, VotersStamp};
 use haclusterd_proto::control::Mode;
 use haclusterd_proto::{ClusterId, NodeId};
+use std::time::Duration;
+
+/// A version that was asked for and has neither been signed nor stored by then is asked for again.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub struct Voters {
@@ -20,8 +24,10 @@ pub struct Voters {
     /// Stored by the issuer, and not acted by until both old voters have confirmed it.
     prepared: Option<SignedVoters>,
     adopted_at: Instant,
-    /// The version that the issuer's key is asked to sign.
-    signing: u64,
+    /// Since when a majority acts by `current`.
+    settled_since: Option<Instant>,
+    /// The version that the issuer's key is asked to sign, and when it was.
+    signing: (u64, Instant),
 }
 
 /// What the issuer knows of another node when it thinks about the next version.
@@ -53,7 +59,16 @@ impl Voters {
     #[must_use]
     pub fn new(me: NodeId, stored: Option<SignedVoters>, now: Instant) -> Voters {
         let stamp = stored.as_ref().map(|signed| signed.set.stamp()).unwrap_or_default();
-        Voters { me, current: stored, stamp, storing: None, prepared: None, adopted_at: now, signing: 0 }
+        Voters {
+            me,
+            current: stored,
+            stamp,
+            storing: None,
+            prepared: None,
+            adopted_at: now,
+            settled_since: None,
+            signing: (0, now),
+        }
     }
 
     #[must_use]
@@ -124,17 +139,17 @@ impl Voters {
         let Some(signed) = self.storing.take_if(|signed| signed.set.stamp() == stamp) else {
             return Stored::Nothing;
         };
-        let leads = signed.set.step == Step::Prepare && self.signing == stamp.version;
+        let leads = signed.set.step == Step::Prepare && self.signing.0 == stamp.version;
         if leads {
             self.prepared = Some(signed);
             return Stored::Nothing;
         }
         (self.current, self.prepared, self.adopted_at) = (Some(signed), None, now);
-        self.stamp = stamp;
+        (self.stamp, self.settled_since) = (stamp, None);
         Stored::Adopted
     }
 
-    /// The version did not reach the disk: whoever has it offers it again.
+    /// The version did not reach the disk: whoever has it offers it again, and the issuer signs it anew.
     pub fn not_stored(&mut self) {
         self.storing = None;
     }
@@ -150,19 +165,23 @@ impl Voters {
         // `init` stored the first one. To make another here would found a second cluster.
         let set = self.prepared.as_ref().or(self.current.as_ref()).map(|signed| signed.set.clone())?;
         let version = set.version + 1;
-        if self.signing >= version || self.storing.is_some() {
+        let asked = self.signing.0 >= version && now.since(self.signing.1) < PATIENCE;
+        if asked || self.storing.is_some() {
             return None;
         }
         let next = |step, voters| Some(VoterSet { cluster: plan.cluster, version, step, voters });
         let set = if set.step == Step::Prepare {
             self.confirmed(&set, others).then(|| next(Step::Commit, set.voters.clone()))?
         } else {
-            let settled = now >= self.adopted_at + timers.lease * 2 && self.majority_has(&set, others);
+            let since = self.settled_since.or_else(|| self.majority_has(&set, others).then_some(now));
+            self.settled_since = since;
+            // A lease that the set before granted may outlive the moment at which the majority changed.
+            let settled = since.is_some_and(|since| now >= since + timers.lease * 2);
             let voters = settled.then(|| changed(&set, plan, others, self.me))??;
             let leaves_pair = set.voters.len() == 2 && voters.len() == 3;
             next(if leaves_pair { Step::Prepare } else { Step::Plain }, voters)
         };
-        self.signing = version;
+        self.signing = (version, now);
         set
     }
 
@@ -203,7 +222,6 @@ fn changed(set: &VoterSet, plan: &Plan, others: &[Candidate], me: NodeId) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const TIMERS: Timers = Timers { advert: Duration::from_millis(50), lease: Duration::from_millis(500) };
     const CLUSTER: ClusterId = ClusterId([1; 16]);
@@ -241,10 +259,15 @@ mod tests {
 
         let one = voters.stamp();
         assert_eq!(advance(&mut voters, &[other(2, one)], 500), None, "not settled yet");
-        advance(&mut voters, &[other(2, one)], 1000).unwrap();
+        advance(&mut voters, &[other(2, one)], 1500).unwrap();
         assert_eq!(voters.mode(), Mode::TwoNode);
 
         let two = voters.stamp();
+        assert_eq!(
+            advance(&mut voters, &[other(2, two), other(3, two)], 1600),
+            None,
+            "since a majority has it"
+        );
         let prepare = advance(&mut voters, &[other(2, two), other(3, two)], 3000).unwrap();
         assert_eq!((prepare.step, voters.mode(), voters.stamp()), (Step::Prepare, Mode::TwoNode, two));
         assert_eq!(voters.newer_for(node(2), two).unwrap().set, prepare);
@@ -266,6 +289,7 @@ mod tests {
         let stamp = set.stamp();
         let gone = Candidate { left: true, ..other(3, stamp) };
         let mut voters = Voters::new(node(1), Some(sign(set)), at(0));
+        assert_eq!(advance(&mut voters, &[other(2, stamp), gone], 0), None, "not settled yet");
         let four = advance(&mut voters.clone(), &[other(2, stamp), gone, other(4, stamp)], 2000).unwrap();
         assert_eq!(four.voters.len(), 4);
         let two = advance(&mut voters, &[other(2, stamp), gone], 2000).unwrap();

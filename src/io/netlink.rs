@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 pub const IFA_PROTO: u8 = 112;
 
 /// The kernel answers inside the call. An answer that has not come by now was lost.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+const ANSWER_WITHIN: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
@@ -91,7 +91,7 @@ pub enum KernelError {
     NoList { what: &'static str, why: String },
     #[error("no netlink socket: {0}")]
     NoSocket(#[from] io::Error),
-    #[error("the kernel did not answer within {} s", ANSWER_WITHIN.as_secs())]
+    #[error("the kernel did not answer within {} ms", ANSWER_WITHIN.as_millis())]
     NoAnswer,
 }
 

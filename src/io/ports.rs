@@ -13,6 +13,7 @@ use crate::engine::{Action, Input};
 use haclusterd_proto::cluster::{Message, SignedVoters, VoterSet};
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{MacAddr, VipId, codec};
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -54,6 +55,8 @@ pub struct Ports {
     vips: Vec<Vip>,
     gateway: Option<IpAddr>,
     links: BTreeMap<String, Link>,
+    /// Where each VIP's addresses were put: the interface may have another name by the time they are removed.
+    placed: BTreeMap<VipId, Vec<(u32, IpNet)>>,
     inputs: Inputs,
     work: Box<dyn Fn(Work) + Send>,
     pub counters: Arc<Counters>,
@@ -79,6 +82,7 @@ impl Ports {
             vips: config.vips.clone(),
             gateway: config.cluster.gateway,
             links: BTreeMap::new(),
+            placed: BTreeMap::new(),
             inputs,
             work,
             counters: Arc::default(),
@@ -113,9 +117,13 @@ impl Ports {
         None
     }
 
-    async fn install(&self, vip: VipId, until: Instant) -> Result<(), String> {
-        let Some((vip, link)) = self.placed(vip) else { return Err("its interface is gone".into()) };
-        let valid_for = seconds(until.since(clock::now()));
+    async fn install(&mut self, id: VipId, until: Instant) -> Result<(), String> {
+        let Some((vip, link)) = self.place(id) else { return Err("its interface is gone".into()) };
+        let left = until.since(clock::now());
+        if left.is_zero() {
+            return Err("its lease ended before its address could be added".into());
+        }
+        let valid_for = seconds(left);
         let addresses: Vec<Address> = vip
             .addresses
             .iter()
@@ -126,14 +134,17 @@ impl Ports {
                 valid_for,
             })
             .collect();
+        let places = addresses.iter().map(|address| (address.ifindex, address.net)).collect();
+        self.placed.insert(id, places);
         self.kernel.add(&addresses).await.map_err(|error| error.to_string())
     }
 
-    async fn remove(&self, vip: VipId) -> Result<(), String> {
-        // An interface that is gone took its addresses along.
-        let Some((vip, link)) = self.placed(vip) else { return Ok(()) };
-        let addresses: Vec<_> = vip.addresses.iter().map(|net| (link.index, *net)).collect();
-        self.kernel.delete(&addresses).await.map_err(|error| error.to_string())
+    async fn remove(&mut self, id: VipId) -> Result<(), String> {
+        let Some(places) = self.placed.get(&id) else { return Ok(()) };
+        // What an interface that is gone took along needs no removing.
+        self.kernel.delete(places).await.map_err(|error| error.to_string())?;
+        self.placed.remove(&id);
+        Ok(())
     }
 
     fn each_address(
@@ -141,7 +152,7 @@ impl Ports {
         vip: VipId,
         act: impl Fn(&Neighbor, IpAddr) -> Result<(), super::neighbor::NeighborError>,
     ) {
-        let Some((vip, link)) = self.placed(vip) else { return };
+        let Some((vip, link)) = self.place(vip) else { return };
         let Some(neighbor) = &link.neighbor else { return };
         for addr in vip.ips() {
             self.tally(act(neighbor, addr).is_ok());
@@ -161,7 +172,7 @@ impl Ports {
         }
     }
 
-    fn placed(&self, id: VipId) -> Option<(&Vip, &Link)> {
+    fn place(&self, id: VipId) -> Option<(&Vip, &Link)> {
         let vip = self.vips.iter().find(|vip| vip.id == id)?;
         Some((vip, self.links.get(vip.interface.as_ref()?)?))
     }
@@ -186,7 +197,7 @@ impl Ports {
                 .vips
                 .iter()
                 .filter(|vip| vip.addresses.contains(&net))
-                .filter(|vip| self.placed(vip.id).is_some_and(|(_, link)| link.index == index))
+                .filter(|vip| self.place(vip.id).is_some_and(|(_, link)| link.index == index))
                 .map(|vip| Input::AddressLost(vip.id))
                 .collect(),
             netlink::Event::AddressAdded { .. } => Vec::new(),
@@ -204,6 +215,16 @@ impl Ports {
             }
             self.listen(&name);
         }
+    }
+
+    /// An interface that could not be listened to is tried again; what the engine must hear of that.
+    pub fn listen_again(&mut self) -> Vec<Input> {
+        let deaf =
+            |(name, link): (&String, &Link)| (link.up && link.neighbor.is_none()).then(|| name.clone());
+        let names: Vec<String> = self.links.iter().filter_map(deaf).collect();
+        names.iter().for_each(|name| self.listen(name));
+        let heard = |name: &&String| self.links.get(*name).is_some_and(|link| link.neighbor.is_some());
+        names.iter().filter(heard).flat_map(|name| self.interface_states(name)).collect()
     }
 
     pub fn all_interface_states(&self) -> Vec<Input> {

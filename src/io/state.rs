@@ -4,6 +4,7 @@
 //! voters.json   the newest voter set; this node never acts by an older one
 //! peers.json    where the members were, to find the cluster again after a restart
 //! generation    how often this node has started
+//! lease         the lease of the last run, in microseconds: a voter that restarts honours what it may have granted
 //! left          the node is leaving for good: it must not run again
 //! ```
 
@@ -13,11 +14,13 @@ use haclusterd_proto::NodeId;
 use haclusterd_proto::cluster::SignedVoters;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const VOTERS: &str = "voters.json";
 const PEERS: &str = "peers.json";
 const GENERATION: &str = "generation";
 const LEFT: &str = "left";
+const LEASE: &str = "lease";
 const IDENTITY: &str = "identity.pem";
 
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +59,7 @@ pub fn mark_left(dir: &Path) -> Result<(), StateError> {
 pub fn retire(dir: &Path) -> Result<(), StateError> {
     let state = StateDir::lock(dir)?;
     // The marker goes last: a crash between leaves a node that refuses to run.
-    [IDENTITY, VOTERS, PEERS, GENERATION, LEFT].iter().for_each(|name| state.remove(name));
+    [IDENTITY, VOTERS, PEERS, GENERATION, LEASE, LEFT].iter().for_each(|name| state.remove(name));
     Ok(())
 }
 
@@ -97,6 +100,18 @@ pub fn next_generation(dir: &Path, wall: u64) -> Result<u64, StateError> {
     let next = wall.max(last.saturating_add(1));
     state.replace(GENERATION, format!("{next}\n").as_bytes())?;
     Ok(next)
+}
+
+/// The lease that the last run may have granted; from now on it is this one.
+pub fn swap_lease(dir: &Path, lease: Duration) -> Result<Duration, StateError> {
+    let earlier = read_private(&dir.join(LEASE))?.unwrap_or_default();
+    let earlier =
+        String::from_utf8_lossy(&earlier).trim().parse().map_or(Duration::ZERO, Duration::from_micros);
+    // Most restarts change nothing, and must not need a disk with room.
+    if earlier != lease {
+        StateDir::lock(dir)?.replace(LEASE, format!("{}\n", lease.as_micros()).as_bytes())?;
+    }
+    Ok(earlier)
 }
 
 fn json(value: &impl serde::Serialize) -> Vec<u8> {
@@ -144,6 +159,15 @@ mod tests {
         let path = dir.path().join("state");
         let all: Vec<u64> = [100, 50, 50, 200].map(|wall| next_generation(&path, wall).unwrap()).into();
         assert_eq!(all, [100, 101, 102, 200]);
+    }
+
+    #[test]
+    fn the_last_runs_lease_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let all =
+            [2000, 500, 500].map(|ms| swap_lease(&path, Duration::from_millis(ms)).unwrap().as_millis());
+        assert_eq!(all, [0, 2000, 500]);
     }
 
     #[test]

@@ -209,6 +209,7 @@ impl World {
             cluster: CLUSTER,
             record,
             timers: LAN,
+            earlier_lease: Duration::ZERO,
             voters_max: 3,
             gateway: false,
             vips: vips.collect(),
