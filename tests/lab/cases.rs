@@ -302,3 +302,29 @@ fn leave_hands_over_and_gives_the_vote_up() {
         assert_eq!(lab.nodes[0].run(&["leave"]).status.code(), Some(1), "the issuer stays");
     });
 }
+
+#[test]
+fn a_member_without_a_vote_is_heard_when_it_leaves_and_may_join_again() {
+    alone(|| {
+        let mut lab = Lab::form(&["member", "member", "member", "member"], VIP);
+        let members = |lab: &Lab| lab.nodes[0].ask("members").unwrap_or_default()["members"].clone();
+        let state = |lab: &Lab, name: &str| {
+            let all = members(lab).as_array().cloned().unwrap_or_default();
+            all.iter().find(|m| m["name"] == name).map(|m| m["state"].clone())
+        };
+        let all = members(&lab);
+        let leaver = (2..=4).find(|host| all[*host - 1]["voter"] == false).expect("one of four has no vote");
+        let name = lab.nodes[leaver - 1].name();
+        lab.nodes[leaver - 1].must(&["leave"]);
+        lab.node(leaver).reap();
+        lab.until("its leaving is known", |lab| state(lab, &name) == Some("left".into()));
+        let (first, others) = lab.nodes.split_at_mut(1);
+        others[leaver - 2].forget_config();
+        others[leaver - 2].join(&first[0], 70, "member");
+        others[leaver - 2].start();
+        lab.until("it is back", |lab| {
+            let all = members(lab).as_array().cloned().unwrap_or_default();
+            all.iter().any(|m| m["name"] == name.as_str() && m["state"] == "alive")
+        });
+    });
+}

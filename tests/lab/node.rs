@@ -97,6 +97,10 @@ impl Node {
         fs::read_to_string(self.dir.join("haclusterd.toml")).unwrap()
     }
 
+    pub fn forget_config(&self) {
+        fs::remove_file(self.dir.join("haclusterd.toml")).unwrap();
+    }
+
     pub fn set_config(&self, text: &str) {
         fs::write(self.dir.join("haclusterd.toml"), text).unwrap();
     }
