@@ -138,6 +138,7 @@ mod tests {
             incarnation: Incarnation(u128::MAX),
             voters: VotersStamp { version: many, digest: u64::MAX },
             session: many,
+            lease_us: many,
             refusal: None,
             verdicts: (0..MAX_VIPS).map(verdict).collect(),
         });

@@ -35,8 +35,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use tally::Counters;
 
-/// The protocol of nodes that are not members yet. Whatever else is agreed on is the members' own.
-pub const JOIN_ALPN: &[u8] = b"hacl-join/1";
+pub use super::identity::tls::JOIN_PROTOCOL as JOIN_ALPN;
 /// A gossip message is at most 65,507 bytes, and nothing longer is sent as one stream.
 pub const STREAM_MAX: usize = 70_000;
 /// Whom to dial: no cluster is this large, and each peer costs a task.
