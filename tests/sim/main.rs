@@ -31,7 +31,7 @@ fn trouble(world: &mut World) {
     let nodes = world.hosts.len();
     let at = world.rng.usize(0..nodes);
     let other = world.rng.usize(0..nodes);
-    match world.rng.u8(0..20) {
+    match world.rng.u8(0..22) {
         0 | 1 => world.kill(at),
         2 => world.power_off(at),
         3..=5 => world.start(at),
@@ -66,6 +66,14 @@ fn trouble(world: &mut World) {
             }
         }
         18 if at != 0 && nodes > 3 && world.rng.u8(0..4) == 0 => world.stop(at, true),
+        19 => {
+            // A service that restarts: away and back within a lease.
+            world.note(&format!("n{at} flaps"));
+            world.set_health(at, false);
+            let pause = world.rng.u64(50 * MS..300 * MS);
+            world.run_until(world.now + pause);
+            world.set_health(at, true);
+        }
         _ => {
             world.note("all links mended");
             world.cut.clear();
