@@ -138,12 +138,14 @@ pub enum Action {
         to: NodeId,
         message: Message,
     },
-    /// Add the VIP's addresses or push their end out: the kernel is to drop them at `until` by itself.
+    /// Add the VIP's addresses or push their end out: the kernel is to close the fence and to drop them at `until`
+    /// by itself.
     Install {
         vip: VipId,
         until: Instant,
-        renewal: bool,
     },
+    /// The fences of these are to stay open until then; each closes by itself when it is not.
+    Extend(Vec<(VipId, Instant)>),
     Remove(VipId),
     Announce(VipId),
     /// Ask the wire who answers for the VIP.

@@ -96,10 +96,11 @@ impl Ports {
                 Ok(bytes) => drop(self.transport.datagram(to, bytes.into())),
                 Err(_) => drop(self.counters.oversize.fetch_add(1, Ordering::Relaxed)),
             },
-            Action::Install { vip, until, .. } => {
+            Action::Install { vip, until } => {
                 let result = self.install(vip, until).await;
                 return Some(Input::Installed { vip, result });
             }
+            Action::Extend(_) => {}
             Action::Remove(vip) => {
                 let result = self.remove(vip).await;
                 return Some(Input::Removed { vip, result });

@@ -45,8 +45,10 @@ pub struct Host {
     /// Local time is `offset + real * (1e6 + ppm) / 1e6`.
     offset: u64,
     ppm: i64,
-    /// Until when, in local time, the kernel keeps an address.
+    /// Until when, in local time, the kernel keeps an address: it counts in whole seconds, and may be late.
     pub kernel: BTreeMap<VipId, Instant>,
+    /// Until when, in local time, the fence lets a VIP's packets pass.
+    pub gate: BTreeMap<VipId, Instant>,
     disk: Option<SignedVoters>,
     pub mode: Mode,
     run: u64,
@@ -111,6 +113,7 @@ impl World {
                 offset: rng.u64(0..1_000_000_000),
                 ppm: rng.i64(-1000..=1000),
                 kernel: BTreeMap::new(),
+                gate: BTreeMap::new(),
                 disk: None,
                 mode: Mode::Joining,
                 run: 0,
@@ -163,6 +166,7 @@ impl World {
         self.hosts[at].generation += 1;
         self.hosts[at].run += 1;
         self.hosts[at].kernel.clear(); // the sweep
+        self.hosts[at].gate.clear();
         let config = self.config(at);
         let now = self.local(at);
         self.hosts[at].engine = Some(Engine::new(config, self.hosts[at].disk.clone(), now));
@@ -231,6 +235,7 @@ impl World {
     pub fn power_off(&mut self, at: usize) {
         self.kill(at);
         self.hosts[at].kernel.clear();
+        self.hosts[at].gate.clear();
     }
 
     pub fn pause(&mut self, at: usize) {
@@ -380,14 +385,21 @@ impl World {
     fn perform(&mut self, at: usize, action: Action) {
         match action {
             Action::Send { to, message } => self.send(at, to, message),
-            Action::Install { vip, until, .. } => {
-                self.hosts[at].kernel.insert(vip, until);
-                let when = self.real(at, until);
+            Action::Install { vip, until } => {
+                self.open(at, vip, until);
+                // Whole seconds, and up to 0.6 s more.
+                let left = until.since(self.local(at));
+                let late = Duration::from_millis(self.rng.u64(0..600));
+                let end = self.local(at) + Duration::from_secs(left.as_millis().div_ceil(1000) as u64) + late;
+                self.hosts[at].kernel.insert(vip, end);
+                let when = self.real(at, end);
                 self.at(when, Happening::Expire(at));
                 let delay = self.rng.u64(30..300);
                 self.soon(at, delay, Input::Installed { vip, result: Ok(()) });
             }
+            Action::Extend(ends) => ends.into_iter().for_each(|(vip, until)| self.open(at, vip, until)),
             Action::Remove(vip) => {
+                self.hosts[at].gate.remove(&vip);
                 self.hosts[at].kernel.remove(&vip);
                 let delay = self.rng.u64(30..300);
                 self.soon(at, delay, Input::Removed { vip, result: Ok(()) });
@@ -417,6 +429,12 @@ impl World {
         }
     }
 
+    fn open(&mut self, at: usize, vip: VipId, until: Instant) {
+        self.hosts[at].gate.insert(vip, until);
+        let when = self.real(at, until);
+        self.at(when, Happening::Expire(at));
+    }
+
     fn send(&mut self, from: usize, to: NodeId, message: Message) {
         let Some(to) = (0..self.hosts.len()).find(|at| node(*at) == to) else { return };
         if !self.reaches(from, to) || self.rng.u8(0..100) < self.plan.loss {
@@ -441,8 +459,7 @@ impl World {
 
     fn probe(&mut self, at: usize, vip: VipId) {
         for other in 0..self.hosts.len() {
-            let there = self.hosts[other].kernel.contains_key(&vip);
-            if other != at && there && self.reaches(at, other) && self.reaches(other, at) {
+            if other != at && self.serves(other, vip) && self.reaches(at, other) && self.reaches(other, at) {
                 self.soon(at, 120, Input::Claim { vip, mac: mac(other) });
             }
         }
@@ -479,7 +496,13 @@ impl World {
     // ---- what must always hold
 
     pub fn holders(&self, vip: VipId) -> Vec<usize> {
-        (0..self.hosts.len()).filter(|at| self.hosts[*at].kernel.contains_key(&vip)).collect()
+        (0..self.hosts.len()).filter(|at| self.serves(*at, vip)).collect()
+    }
+
+    /// It has the address, and its fence is open.
+    fn serves(&self, at: usize, vip: VipId) -> bool {
+        let open = self.hosts[at].gate.get(&vip).is_some_and(|until| self.local(at) < *until);
+        open && self.hosts[at].kernel.contains_key(&vip)
     }
 
     /// Is anybody who left still a voter by the issuer's set?
