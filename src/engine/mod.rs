@@ -11,6 +11,7 @@ mod drain;
 pub mod elect;
 mod facts;
 pub mod health;
+pub mod heir;
 mod intake;
 pub mod lease;
 pub mod peers;
@@ -30,6 +31,7 @@ use haclusterd_proto::control::Mode;
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{AddrId, ClusterId, MacAddr, NodeId, Priority, Term, VipId};
 use health::{CheckConfig, Health, Outcome};
+use heir::Memory;
 use lease::Lease;
 use peers::{Peers, Receipt};
 use seat::{Change, Seat};
@@ -129,6 +131,8 @@ pub enum Input {
     Shutdown {
         leave: bool,
     },
+    /// Exit at once and leave everything as it is: a successor comes within the lease.
+    Restart,
 }
 
 #[must_use = "what the engine asks for must be done"]
@@ -154,8 +158,10 @@ pub enum Action {
     Publish(Box<MemberRecord>),
     SignVoters(VoterSet),
     StoreVoters(SignedVoters),
+    /// What a successor within the lease would have to know.
+    Remember(Box<Memory>),
     Log(Event),
-    /// Nothing is held any more.
+    /// Nothing is held any more, or it is left to a successor.
     Exit,
 }
 
@@ -171,6 +177,10 @@ pub(crate) struct VipState {
     addresses: Vip,
     claims: Claims,
     interface: Result<MacAddr, String>,
+    /// The edge has told of the interface.
+    reported: bool,
+    /// This run has it from the one before.
+    heir: bool,
     /// The kernel refused the address, and until when it is not tried again.
     broken: Option<(String, Instant)>,
     free_since: Option<Instant>,
@@ -208,6 +218,9 @@ pub struct Engine {
     gateway_probed: Instant,
     published: Option<MemberRecord>,
     drain: Option<Drain>,
+    /// Holds something that an earlier run of this node held.
+    heir: bool,
+    remembered: Memory,
     events: VecDeque<(Instant, Event)>,
     /// Something that the peers should hear of at once.
     dirty: bool,
@@ -245,6 +258,8 @@ impl Engine {
             gateway_probed: Instant::default(),
             published: None,
             drain: None,
+            heir: false,
+            remembered: Memory::default(),
             events: VecDeque::new(),
             dirty: true,
             out: Vec::new(),
@@ -260,6 +275,11 @@ impl Engine {
         let freed = self.voter.expire(now);
         self.tell_freed(freed, None, now);
         self.dirty |= self.voter.wakes(now);
+        if matches!(input, Input::Restart) && self.drain.is_none() {
+            self.info("restarting: the VIPs stay for the next run".into(), now);
+            self.out.push(Action::Exit);
+            return std::mem::take(&mut self.out);
+        }
         self.take_in(input, now);
         self.grow_voters(now);
         self.settle(now);
@@ -273,6 +293,7 @@ impl Engine {
         self.keep_house(now);
         self.publish(now);
         self.finish_drain(now);
+        self.remember();
         self.note_deadlines(now);
         std::mem::take(&mut self.out)
     }
@@ -295,6 +316,7 @@ impl Engine {
             Input::Reconfigure(config) => self.reconfigure(*config, now),
             Input::Clone(from) => self.warn_once(format!("another host at {from} uses this node's key: two nodes must not share a state directory; stop one of them and join it again under its own name"), now),
             Input::Shutdown { leave } => self.shutdown(leave, now),
+            Input::Restart => {} // a stop that has begun is not turned into a restart
         }
     }
 
@@ -416,6 +438,8 @@ impl VipState {
             addresses: Vip::new(config.announce_refresh),
             claims: Claims::default(),
             interface: Err("its interface is not known yet".into()),
+            reported: false,
+            heir: false,
             broken: None,
             free_since: None,
             better: None,

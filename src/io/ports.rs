@@ -110,6 +110,7 @@ impl Ports {
             Action::ProbeGateway => self.probe_gateway(),
             Action::Publish(record) => (self.work)(Work::Publish(record)),
             Action::SignVoters(set) => (self.work)(Work::Sign(set)),
+            Action::Remember(_) => {}
             Action::StoreVoters(signed) => (self.work)(Work::Store(signed)),
             Action::Log(event) if event.warning => tracing::warn!("{}", event.text),
             Action::Log(event) => tracing::info!("{}", event.text),

@@ -5,6 +5,7 @@
 
 use haclusterd::engine::elect::{Elect, Owner};
 use haclusterd::engine::health::{CheckConfig, Outcome};
+use haclusterd::engine::heir::{Inheritance, Memory};
 use haclusterd::engine::time::{Instant, Timers};
 use haclusterd::engine::{Action, Config, Engine, Input, VipConfig};
 use haclusterd_proto::cluster::{Message, SignedVoters, Step, VoterSet};
@@ -50,6 +51,8 @@ pub struct Host {
     /// Until when, in local time, the fence lets a VIP's packets pass.
     pub gate: BTreeMap<VipId, Instant>,
     disk: Option<SignedVoters>,
+    /// What a run leaves to its successor; it does not outlive the host.
+    memory: Option<Memory>,
     pub mode: Mode,
     run: u64,
     generation: u64,
@@ -65,6 +68,10 @@ pub struct Host {
 enum Happening {
     Input(usize, u64, Box<Input>),
     Wake(usize, u64),
+    /// A new run hears how its interfaces are.
+    Links(usize, u64),
+    /// Its first check has a result.
+    Checks(usize, u64),
     Gossip,
     Expire(usize),
 }
@@ -115,6 +122,7 @@ impl World {
                 kernel: BTreeMap::new(),
                 gate: BTreeMap::new(),
                 disk: None,
+                memory: None,
                 mode: Mode::Joining,
                 run: 0,
                 generation: 0,
@@ -165,16 +173,30 @@ impl World {
         self.note(&format!("n{at} starts"));
         self.hosts[at].generation += 1;
         self.hosts[at].run += 1;
-        self.hosts[at].kernel.clear(); // the sweep
-        self.hosts[at].gate.clear();
         let config = self.config(at);
         let now = self.local(at);
-        self.hosts[at].engine = Some(Engine::new(config, self.hosts[at].disk.clone(), now));
+        let heritage = self.heritage(at);
+        let keeps = |vip: &VipId| heritage.gates.iter().any(|(kept, _)| kept == vip);
+        self.hosts[at].kernel.retain(|vip, _| keeps(vip)); // the sweep
+        self.hosts[at].gate.retain(|vip, _| keeps(vip));
+        let engine = Engine::new(config, self.hosts[at].disk.clone(), now);
+        self.hosts[at].engine = Some(engine.inherit(&heritage, now));
         self.hosts[at].wake += 1;
-        let link = self.hosts[at].link;
-        self.set_link(at, link);
-        let healthy = self.hosts[at].healthy;
-        self.set_health(at, healthy);
+        let run = self.hosts[at].run;
+        let (links, checks) = (self.rng.u64(100..20 * MS), self.rng.u64(100..300 * MS));
+        self.at(self.now + links, Happening::Links(at, run));
+        self.at(self.now + checks, Happening::Checks(at, run));
+        self.feed(at, Input::Deadline);
+    }
+
+    /// What the last run left, as far as this host still serves it.
+    fn heritage(&self, at: usize) -> Inheritance {
+        let memory = self.hosts[at].memory.clone().unwrap_or_default();
+        let served = memory.held.iter().map(|(vip, _)| *vip).filter(|vip| self.serves(at, *vip));
+        // The kernel tells what is left in milliseconds.
+        let rounded = |until: Instant| Instant::from_micros(until.micros() / 1000 * 1000);
+        let gates = served.map(|vip| (vip, rounded(self.hosts[at].gate[&vip]))).collect();
+        Inheritance { memory, gates }
     }
 
     fn config(&mut self, at: usize) -> Config {
@@ -236,6 +258,23 @@ impl World {
         self.kill(at);
         self.hosts[at].kernel.clear();
         self.hosts[at].gate.clear();
+        self.hosts[at].memory = None;
+    }
+
+    /// Killed, or told to restart, and started again after a moment.
+    pub fn restart(&mut self, at: usize, pause: Micros) {
+        if self.hosts[at].paused || self.hosts[at].engine.is_none() {
+            return;
+        }
+        match self.rng.bool() {
+            true => self.kill(at),
+            false => {
+                self.note(&format!("n{at} is to restart"));
+                self.feed(at, Input::Restart);
+            }
+        }
+        self.run_until(self.now + pause);
+        self.start(at);
     }
 
     pub fn pause(&mut self, at: usize) {
@@ -316,6 +355,12 @@ impl World {
                 }
                 Some(Happening::Wake(host, wake)) if self.hosts[host].wake == wake => {
                     self.feed(host, Input::Deadline)
+                }
+                Some(Happening::Links(host, run)) if self.hosts[host].run == run => {
+                    self.set_link(host, self.hosts[host].link)
+                }
+                Some(Happening::Checks(host, run)) if self.hosts[host].run == run => {
+                    self.set_health(host, self.hosts[host].healthy)
                 }
                 Some(Happening::Gossip) => self.gossip(),
                 Some(Happening::Expire(host)) => self.expire(host),
@@ -425,6 +470,7 @@ impl World {
                 self.hosts[at].run += 1;
                 self.forgot = true;
             }
+            Action::Remember(memory) => self.hosts[at].memory = Some(*memory),
             Action::Announce(_) | Action::ProbeGateway => {}
         }
     }
