@@ -39,3 +39,39 @@ fn smoke() {
         eprintln!("{}", run("nft list ruleset"));
     });
 }
+
+#[test]
+fn bench() {
+    wired("bench", || async {
+        for n in [1u8, 24] {
+            let gates = || -> Vec<Gate> {
+                (0..n)
+                    .map(|i| Gate {
+                        ifindex: index("v0"),
+                        addr: IpAddr::from([10, 9, 0, 100 + i]),
+                        until: clock::now() + Duration::from_millis(489),
+                    })
+                    .collect()
+            };
+            let mut fence = Fence::start(&[]).unwrap();
+            let _ = fence.open(&gates()).unwrap();
+            for pause in [0, 50] {
+                let mut took: Vec<_> = (0..200)
+                    .map(|_| {
+                        let g = gates();
+                        std::thread::sleep(Duration::from_millis(pause));
+                        let t = std::time::Instant::now();
+                        let _ = fence.open(&g).unwrap();
+                        t.elapsed()
+                    })
+                    .collect();
+                eprintln!("first {:?}", &took[..8]);
+                took.sort();
+                eprintln!(
+                    "{n} addresses, every {pause} ms: median {:?} p99 {:?} max {:?}",
+                    took[100], took[197], took[199]
+                );
+            }
+        }
+    });
+}

@@ -17,6 +17,8 @@
 //! What the fence does not do: it stands on the interfaces that have VIPs, and not before others by which packets
 //! for a VIP may come in; nftables' time stands still while the host is suspended; and root can remove it.
 
+mod elements;
+mod rules;
 mod socket;
 mod table;
 mod wire;
@@ -144,8 +146,8 @@ impl Fence {
         let known: Vec<_> =
             addrs.iter().copied().filter(|addr| self.guarded.remove(addr).is_some()).collect();
         let gone = self.commit(|batch| {
-            table::set_elements(batch, Set::Lease, &known, &[]);
-            table::set_elements(batch, Set::Guard, &known, &[]);
+            elements::put(batch, Set::Lease, &known, &[]);
+            elements::put(batch, Set::Guard, &known, &[]);
         });
         match gone {
             // There is no table to take them out of; the next renewal builds it.
@@ -159,7 +161,7 @@ impl Fence {
         let mut socket = socket()?;
         for _ in 0..ATTEMPTS {
             let now = clock::now();
-            if let Some(leases) = table::leases(&mut socket)? {
+            if let Some(leases) = elements::leases(&mut socket)? {
                 let until = |(addr, left): (IpAddr, Duration)| (addr, now + left.saturating_sub(JIFFY));
                 return Ok(leases.into_iter().map(until).collect());
             }
@@ -225,8 +227,8 @@ impl Fence {
         let open: Vec<_> = known.iter().filter_map(|addr| Some((*addr, self.left(*addr, now)?))).collect();
         let guards: Vec<_> = known.iter().map(|addr| (*addr, GUARD)).collect();
         Ok(self.commit(|batch| {
-            table::set_elements(batch, Set::Guard, known, &guards);
-            table::set_elements(batch, Set::Lease, known, &open);
+            elements::put(batch, Set::Guard, known, &guards);
+            elements::put(batch, Set::Lease, known, &open);
         })?)
     }
 
@@ -314,8 +316,8 @@ impl Fence {
         let guards: Vec<_> = self.guarded.keys().map(|addr| (*addr, GUARD)).collect();
         let open: Vec<_> =
             self.guarded.keys().filter_map(|addr| Some((*addr, self.left(*addr, now)?))).collect();
-        table::set_elements(&mut batch, Set::Guard, &[], &guards);
-        table::set_elements(&mut batch, Set::Lease, &[], &open);
+        elements::put(&mut batch, Set::Guard, &[], &guards);
+        elements::put(&mut batch, Set::Lease, &[], &open);
         batch
     }
 }

@@ -108,6 +108,12 @@ impl Bytes {
     }
 }
 
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 fn nf_tables(kind: u8) -> u16 {
     SUBSYSTEM << 8 | u16::from(kind)
 }
@@ -260,4 +266,84 @@ pub fn text(value: &[u8]) -> Option<&str> {
 
 pub fn octets<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at + N)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        data_encoding::HEXLOWER.decode(text.replace(' ', "").as_bytes()).unwrap()
+    }
+
+    /// As nft 1.0.6 sends it for `delete table netdev t`, but for its generation 0 and the acknowledgement.
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn a_transaction_is_framed_and_its_last_message_asks_for_the_answer() {
+        let mut batch = Batch::begin(7, Some(0x0102));
+        assert!(batch.is_empty());
+        batch.add(2, 0, "delete", |table| {
+            table.text(1, "t");
+        });
+        let begin = "1c000000 1000 0100 07000000 00000000 00 00 000a 0800 0100 00000102";
+        let delete = "1c000000 020a 0500 08000000 00000000 05 00 0000 0600 0100 74000000";
+        let end = "14000000 1100 0100 09000000 00000000 00 00 000a";
+        assert_eq!(batch.seal(), hex(&[begin, delete, end].concat()));
+        assert_eq!(batch.after(), 9);
+        assert!(batch.ends_with(8) && !batch.is_empty());
+        assert_eq!(batch.step(6), None);
+        assert_eq!(batch.step(7), Some("begin a transaction"));
+        assert_eq!(batch.step(8), Some("delete"));
+        assert_eq!(batch.step(9), None);
+    }
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn what_the_kernel_says_is_understood() {
+        let acknowledged =
+            "24000000 0200 0001 08000000 00000000 00000000 14000000 020a 0500 08000000 00000000";
+        let refused = "30000000 0200 0003 09000000 00000000 feffffff 14000000 020a 0500 09000000 00000000
+                       0b00 0100 6e6f2073657400 00";
+        let answer = "1c000000 000a 1200 0a000000 00000000 05 00 0007 0800 0200 00000001";
+        let done = "14000000 0300 0200 0b000000 00000000 00000000";
+        let all = hex(&[acknowledged, refused, answer, done].concat().replace('\n', ""));
+        let says: Vec<_> = messages(&all).map(|message| (message.sequence, message.says)).collect();
+        let attributes = &hex("0800 0200 00000001");
+        assert_eq!(
+            says,
+            [
+                (8, Says::Acknowledged),
+                (9, Says::Refused { errno: Errno::NOENT, text: Some("no set") }),
+                (10, Says::Answer { attributes, steady: false }),
+                (11, Says::Done),
+            ]
+        );
+        assert_eq!(attribute(attributes, 2), Some(&[0, 0, 0, 1][..]));
+        assert_eq!(attribute(attributes, 1), None);
+    }
+
+    #[test]
+    fn nests_are_measured_and_padded() {
+        let mut bytes = Bytes::default();
+        bytes.nest(4, |nest| {
+            nest.text(3, "ab").long(5, 300);
+        });
+        let nest = attribute(&bytes.0, 4).unwrap();
+        assert_eq!(bytes.0.len(), 4 + 8 + 12);
+        assert_eq!(attribute(nest, 3).and_then(text), Some("ab"));
+        assert_eq!(attribute(nest, 5), Some(&300_u64.to_be_bytes()[..]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(datagram in prop::collection::vec(any::<u8>(), 0..256)) {
+            for message in messages(&datagram) {
+                if let Says::Answer { attributes: found, .. } = message.says {
+                    attributes(found).for_each(drop);
+                }
+            }
+            attributes(&datagram).for_each(drop);
+        }
+    }
 }
