@@ -11,6 +11,7 @@ use crate::io::identity::{self, Identity};
 use crate::io::netlink::Kernel;
 use crate::io::ports::{Ports, message};
 use crate::io::quic::{self, Transport};
+use crate::io::realtime;
 use haclusterd_proto::cluster::{Message, SignedVoters};
 use haclusterd_proto::control::Snapshot;
 use std::collections::VecDeque;
@@ -42,6 +43,8 @@ struct Core {
     office: Entrance<ToOffice>,
     /// Messages that could not be read, or claimed what is not so.
     malformed: u64,
+    /// Other work on this host does not keep the core from running.
+    realtime: bool,
     done: bool,
 }
 
@@ -51,8 +54,9 @@ pub(super) fn run(seat: Seat, inbox: Lanes<ToCore>, ready: oneshot::Sender<Resul
         Ok(runtime) => runtime,
         Err(error) => return drop(ready.send(Err(error.into()))),
     };
+    let realtime = realtime::raise();
     runtime.block_on(async {
-        match open(seat).await {
+        match open(seat, realtime).await {
             Ok((core, transport, alive)) => {
                 let _ = ready.send(Ok(transport.clone()));
                 let successor = core.run(inbox).await;
@@ -68,7 +72,7 @@ pub(super) fn run(seat: Seat, inbox: Lanes<ToCore>, ready: oneshot::Sender<Resul
     });
 }
 
-async fn open(seat: Seat) -> Result<(Core, Transport, oneshot::Sender<()>), DaemonError> {
+async fn open(seat: Seat, realtime: bool) -> Result<(Core, Transport, oneshot::Sender<()>), DaemonError> {
     let Seat { alive, config, identity, engine, voters, memory, entrance, office } = seat;
     let news = entrance.clone();
     // First: a second daemon on this host must fail before it sweeps the first one's addresses.
@@ -92,7 +96,7 @@ async fn open(seat: Seat) -> Result<(Core, Transport, oneshot::Sender<()>), Daem
     let now = clock::now();
     let engine = Engine::new(engine, voters, now).inherit(&heritage.inheritance, now);
     Ok((
-        Core { engine, ports, config, identity, entrance, office, malformed: 0, done: false },
+        Core { engine, ports, config, identity, entrance, office, malformed: 0, realtime, done: false },
         transport,
         alive,
     ))
@@ -243,6 +247,7 @@ impl Core {
             ("core_queue_dropped", self.entrance.dropped.load(Ordering::Relaxed)),
             ("office_queue_dropped", self.office.dropped.load(Ordering::Relaxed)),
             ("messages_malformed", self.malformed),
+            ("core_realtime", u64::from(self.realtime)),
             ("fence_repairs", gates.repairs),
             ("fence_failures", gates.failures),
             ("messages_oversize", self.ports.counters.oversize.load(Ordering::Relaxed)),

@@ -13,6 +13,7 @@ pub mod netlink;
 pub mod ports;
 pub mod probe;
 pub mod quic;
+pub mod realtime;
 pub mod state;
 pub mod systemd;
 pub mod tokens;
