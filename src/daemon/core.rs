@@ -6,6 +6,7 @@ use crate::engine::elect::Elect;
 use crate::engine::{self, Action, Engine, Input};
 use crate::io::clock;
 use crate::io::identity::{self, Identity};
+use crate::io::journal::Recorder;
 use crate::io::netlink::Kernel;
 use crate::io::ports::{Ports, message};
 use crate::io::quic::{self, Transport};
@@ -25,12 +26,14 @@ pub(super) struct Seat {
     pub identity: Arc<Identity>,
     pub engine: engine::Config,
     pub voters: Option<SignedVoters>,
+    pub journal: Recorder,
     pub entrance: Entrance<ToCore>,
     pub office: Entrance<ToOffice>,
 }
 
 struct Core {
     engine: Engine,
+    journal: Recorder,
     ports: Ports,
     config: Config,
     identity: Arc<Identity>,
@@ -63,7 +66,7 @@ pub(super) fn run(seat: Seat, inbox: Lanes<ToCore>, ready: oneshot::Sender<Resul
 }
 
 async fn open(seat: Seat) -> Result<(Core, Transport, oneshot::Sender<()>), DaemonError> {
-    let Seat { alive, config, identity, engine, voters, entrance, office } = seat;
+    let Seat { alive, config, identity, engine, voters, mut journal, entrance, office } = seat;
     let news = entrance.clone();
     // First: a second daemon on this host must fail before it sweeps the first one's addresses.
     let transport = start_transport(&config, &identity, &entrance, &office)?;
@@ -80,9 +83,11 @@ async fn open(seat: Seat) -> Result<(Core, Transport, oneshot::Sender<()>), Daem
         Arc::new(move |input| inputs.offer(ToCore::Input(input))),
         Box::new(move |job| work.send(ToOffice::Work(job))),
     );
-    let engine = Engine::new(engine, voters, clock::now());
+    let now = clock::now();
+    journal.begin(&engine, voters.as_ref(), now);
+    let engine = Engine::new(engine, voters, now);
     Ok((
-        Core { engine, ports, config, identity, entrance, office, malformed: 0, done: false },
+        Core { engine, journal, ports, config, identity, entrance, office, malformed: 0, done: false },
         transport,
         alive,
     ))
@@ -170,7 +175,11 @@ impl Core {
     async fn decide(&mut self, input: Input) {
         let mut todo = VecDeque::from([input]);
         while let Some(input) = todo.pop_front() {
-            for action in self.engine.handle(input, clock::now()) {
+            let now = clock::now();
+            self.journal.input(now, &input);
+            let actions = self.engine.handle(input, now);
+            self.journal.actions(&actions);
+            for action in actions {
                 self.done |= action == Action::Exit;
                 todo.extend(self.ports.perform(action).await);
             }
@@ -216,6 +225,7 @@ impl Core {
         let counters = [
             ("core_queue_dropped", self.entrance.dropped.load(Ordering::Relaxed)),
             ("office_queue_dropped", self.office.dropped.load(Ordering::Relaxed)),
+            ("journal_dropped", self.journal.dropped()),
             ("messages_malformed", self.malformed),
             ("messages_oversize", self.ports.counters.oversize.load(Ordering::Relaxed)),
             ("frames_unsent", self.ports.counters.unsent.load(Ordering::Relaxed)),

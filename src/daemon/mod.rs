@@ -12,6 +12,7 @@ use crate::engine::{self, VipConfig};
 use crate::io::control::ControlError;
 use crate::io::gossip::GossipError;
 use crate::io::identity::{Identity, IdentityError};
+use crate::io::journal::{self, Recorder, Writing};
 use crate::io::netlink::{self, KernelError};
 use crate::io::ports::Work;
 use crate::io::quic::{Transport, TransportError};
@@ -24,7 +25,7 @@ use haclusterd_proto::member::{Health, MemberRecord};
 use haclusterd_proto::{Incarnation, NodeId};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +40,8 @@ pub struct Options {
     pub config: PathBuf,
     pub state_dir: PathBuf,
     pub socket: PathBuf,
+    /// Where to record what the engine is fed.
+    pub journal: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -168,12 +171,14 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         let server = crate::io::control::Server::bind(&start.options.socket)?;
         let (ready, started) = oneshot::channel::<Result<Transport, DaemonError>>();
         let (alive, ended) = oneshot::channel();
+        let (journal, writing) = start_journal(start.options.journal.as_deref());
         let seat = core::Seat {
             alive,
             config: start.config.clone(),
             identity: start.identity.clone(),
             engine: start.engine.clone(),
             voters: start.voters.clone(),
+            journal,
             entrance: core.clone(),
             office,
         };
@@ -181,7 +186,9 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
             std::thread::Builder::new().name("core".into()).spawn(move || core::run(seat, inbox, ready))?;
         let transport = started.await.map_err(|_| DaemonError::CoreEnded)??;
         let result = office::run(start, transport, office::Doors { core, work, ended }, server).await;
-        thread.join().map_err(|_| DaemonError::CoreEnded)?;
+        let core = thread.join();
+        writing.map(Writing::finish);
+        core.map_err(|_| DaemonError::CoreEnded)?;
         result
     })
 }
@@ -212,6 +219,21 @@ fn prepare(options: Options) -> Result<Start, DaemonError> {
     let mut engine = engine_config(&config, &identity, Incarnation(random_u128()), generation);
     engine.earlier_lease = state::swap_lease(&options.state_dir, config.cluster.timers.lease)?;
     Ok(Start { config, identity: Arc::new(identity), voters, engine, options })
+}
+
+/// A node that cannot be recorded runs all the same.
+fn start_journal(path: Option<&Path>) -> (Recorder, Option<Writing>) {
+    let Some(path) = path else { return (Recorder::default(), None) };
+    match journal::record(path) {
+        Ok((recorder, writing)) => (recorder, Some(writing)),
+        Err(error) => {
+            tracing::warn!(
+                "{}: no journal is written: {error}; name a file in a directory that is there and has room",
+                path.display()
+            );
+            (Recorder::default(), None)
+        }
+    }
 }
 
 /// A full disk must not keep a node from running; with a clock that was set back as well, its gossip is taken for old

@@ -5,6 +5,7 @@ pub mod control;
 pub mod gossip;
 pub mod identity;
 pub mod join;
+pub mod journal;
 pub mod neighbor;
 pub mod netlink;
 pub mod ports;

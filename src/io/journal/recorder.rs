@@ -1,0 +1,153 @@
+//! Recording while the daemon runs. The core thread only enqueues; a thread of its own writes.
+
+use super::{Header, Step, Writer};
+use crate::engine::time::Instant;
+use crate::engine::{Action, Config, Input};
+use haclusterd_proto::cluster::SignedVoters;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
+use std::time::Duration;
+
+/// Some ten seconds of a disk that hangs, and a few megabytes.
+const QUEUE: usize = 2048;
+/// A disk that hangs must not keep the daemon from ending.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How each journal begins.
+const MARK: &[u8] = br#"{"schema":"#;
+
+enum Note {
+    Begin(Box<Header>),
+    Step(Instant, Input, Option<Vec<Action>>),
+    Gap(u64),
+}
+
+/// The core's end of the queue.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    /// `None`: nothing is recorded (any more).
+    queue: Option<SyncSender<Note>>,
+    /// What the engine is at.
+    input: Option<(Instant, Input)>,
+    /// Since the last note that was taken.
+    lost: u64,
+    dropped: u64,
+}
+
+/// The thread that writes.
+#[derive(Debug)]
+pub struct Writing(Receiver<()>);
+
+/// Makes the file, for its owner only; the journal of an earlier run is kept beside it as `FILE.1`.
+pub fn record(path: &Path) -> io::Result<(Recorder, Writing)> {
+    keep_earlier(path)?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let (queue, notes) = sync_channel(QUEUE);
+    let (alive, ended) = channel();
+    let path = path.to_path_buf();
+    std::thread::Builder::new().name("journal".into()).spawn(move || {
+        if let Err(error) = write(file, &notes) {
+            tracing::warn!("{}: the journal ends here: {error}", path.display());
+        }
+        drop(alive);
+    })?;
+    let mut recorder = Recorder::default();
+    recorder.queue = Some(queue);
+    Ok((recorder, Writing(ended)))
+}
+
+/// A restart must not cost the journal of what led to it, and a slip of the pen no other file.
+fn keep_earlier(path: &Path) -> io::Result<()> {
+    let Ok(found) = path.symlink_metadata() else { return Ok(()) };
+    let mut start = Vec::new();
+    if found.is_file() {
+        File::open(path)?.take(MARK.len() as u64).read_to_end(&mut start)?;
+    }
+    if !found.is_file() || !MARK.starts_with(&start) {
+        return Err(io::Error::new(ErrorKind::AlreadyExists, "there is something else of that name"));
+    }
+    let mut earlier = path.as_os_str().to_owned();
+    earlier.push(".1");
+    fs::rename(path, PathBuf::from(earlier))
+}
+
+fn write(file: File, notes: &Receiver<Note>) -> io::Result<()> {
+    let mut writer = Writer::new(BufWriter::new(file));
+    // Flushed whenever there is no more to write: whatever ends the daemon, its last moments are in the file.
+    while let Ok(note) = notes.recv() {
+        for note in std::iter::once(note).chain(notes.try_iter()) {
+            match note {
+                Note::Begin(header) => writer.header(&header)?,
+                Note::Step(at, input, actions) => writer.step(Step::new(at, input, actions.as_deref()))?,
+                Note::Gap(lost) => writer.gap(lost)?,
+            }
+        }
+        writer.flush()?;
+    }
+    Ok(())
+}
+
+impl Recorder {
+    pub fn begin(&mut self, config: &Config, voters: Option<&SignedVoters>, now: Instant) {
+        if self.queue.is_some() {
+            self.send(Note::Begin(Box::new(Header::new(config, voters, now))));
+        }
+    }
+
+    /// Before the engine has it.
+    pub fn input(&mut self, now: Instant, input: &Input) {
+        self.input = self.queue.is_some().then(|| (now, input.clone()));
+    }
+
+    /// What the engine made of it.
+    pub fn actions(&mut self, actions: &[Action]) {
+        if let Some((at, input)) = self.input.take() {
+            self.step(Note::Step(at, input, Some(actions.to_vec())));
+        }
+    }
+
+    /// How many inputs are missing in the journal.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn step(&mut self, step: Note) {
+        if self.lost > 0 && self.send(Note::Gap(self.lost)) {
+            self.lost = 0;
+        }
+        if self.lost > 0 || !self.send(step) {
+            self.lost += 1;
+            self.dropped += 1;
+        }
+    }
+
+    /// False: there is no room.
+    fn send(&mut self, note: Note) -> bool {
+        match self.queue.as_ref().map(|queue| queue.try_send(note)) {
+            Some(Err(TrySendError::Full(_))) => return false,
+            // The writer has said why.
+            Some(Err(TrySendError::Disconnected(_))) => self.queue = None,
+            Some(Ok(())) | None => {}
+        }
+        true
+    }
+}
+
+/// An input that the engine does not survive is the one that matters most.
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if let Some((at, input)) = self.input.take() {
+            self.step(Note::Step(at, input, None));
+        }
+    }
+}
+
+impl Writing {
+    /// Waits until all is written, once the recorder is gone.
+    pub fn finish(self) {
+        let _ = self.0.recv_timeout(PATIENCE);
+    }
+}
