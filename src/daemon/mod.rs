@@ -187,7 +187,9 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         let transport = started.await.map_err(|_| DaemonError::CoreEnded)??;
         let result = office::run(start, transport, office::Doors { core, work, ended }, server).await;
         let core = thread.join();
-        writing.map(Writing::finish);
+        if let Some(writing) = writing {
+            writing.finish();
+        }
         core.map_err(|_| DaemonError::CoreEnded)?;
         result
     })

@@ -15,6 +15,10 @@
 
 mod recorder;
 mod replay;
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;
 
 pub use recorder::{Recorder, Writing, record};
 pub use replay::{Decided, Replay};

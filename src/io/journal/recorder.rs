@@ -126,13 +126,15 @@ impl Recorder {
 
     /// False: there is no room.
     fn send(&mut self, note: Note) -> bool {
-        match self.queue.as_ref().map(|queue| queue.try_send(note)) {
-            Some(Err(TrySendError::Full(_))) => return false,
-            // The writer has said why.
-            Some(Err(TrySendError::Disconnected(_))) => self.queue = None,
-            Some(Ok(())) | None => {}
+        let Some(queue) = &self.queue else { return true };
+        match queue.try_send(note) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => false,
+            Err(TrySendError::Disconnected(_)) => {
+                self.queue = None; // the writer has said why
+                true
+            }
         }
-        true
     }
 }
 
@@ -149,5 +151,66 @@ impl Writing {
     /// Waits until all is written, once the recorder is gone.
     pub fn finish(self) {
         let _ = self.0.recv_timeout(PATIENCE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::journal::sample::{STARTED, run};
+
+    /// A recorder whose queue holds two notes, and which is not read.
+    fn stuck() -> (Recorder, Receiver<Note>) {
+        let (queue, notes) = sync_channel(2);
+        let mut recorder = Recorder::default();
+        recorder.queue = Some(queue);
+        (recorder, notes)
+    }
+
+    fn step(recorder: &mut Recorder) {
+        recorder.input(STARTED, &Input::Deadline);
+        recorder.actions(&[]);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_leaves_a_gap() {
+        let (mut recorder, notes) = stuck();
+        (0..5).for_each(|_| step(&mut recorder));
+        assert_eq!(recorder.dropped(), 3);
+        assert!(notes.try_iter().all(|note| matches!(note, Note::Step(..))));
+        (0..2).for_each(|_| step(&mut recorder));
+        let notes: Vec<Note> = notes.try_iter().collect();
+        assert!(matches!(notes[..], [Note::Gap(3), Note::Step(..)]));
+        assert_eq!(recorder.dropped(), 4);
+    }
+
+    #[test]
+    fn an_input_that_the_engine_does_not_survive_is_recorded() {
+        let (mut recorder, notes) = stuck();
+        recorder.input(STARTED, &Input::Deadline);
+        drop(recorder);
+        assert!(matches!(notes.recv(), Ok(Note::Step(_, Input::Deadline, None))));
+    }
+
+    #[test]
+    fn a_writer_that_has_ended_costs_nothing_more() {
+        let (mut recorder, notes) = stuck();
+        drop(notes);
+        (0..2).for_each(|_| step(&mut recorder));
+        assert!(recorder.queue.is_none() && recorder.input.is_none() && recorder.dropped() == 0);
+    }
+
+    #[test]
+    fn an_earlier_journal_is_kept_and_no_other_file_is_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        run(&path);
+        let first = fs::read(&path).unwrap();
+        run(&path);
+        assert_eq!(fs::read(dir.path().join("journal.1")).unwrap(), first);
+        fs::write(&path, "[node]\n").unwrap();
+        assert!(record(&path).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "[node]\n");
+        assert!(record(Path::new("/dev/null")).is_err());
     }
 }
