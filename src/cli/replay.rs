@@ -90,17 +90,22 @@ impl Show<'_> {
                 "warning: haclusterd {version} wrote this journal, this is {VERSION}: it may decide otherwise"
             ));
         }
-        let mut failure = None;
-        while let Some(next) = self.replay.next() {
-            match next {
-                Ok(decided) => print::say(&self.one(&decided)),
-                Err(error) => failure = Some(error),
-            }
-        }
+        let failure = self.each(print::say);
         if self.args.output != Form::Json {
             print::say(&self.summary());
         }
         self.verdict(failure)
+    }
+
+    /// Until the journal's end, or what is wrong with it.
+    fn each(&mut self, mut say: impl FnMut(&str)) -> Option<JournalError> {
+        while let Some(next) = self.replay.next() {
+            match next {
+                Ok(decided) => say(&self.one(&decided)),
+                Err(error) => return Some(error),
+            }
+        }
+        None
     }
 
     /// What is printed of one input; nothing, or one line.
@@ -188,7 +193,7 @@ impl Show<'_> {
         }
         if let Some((count, line)) = self.otherwise {
             print::complain(&format!(
-                "{}:{line}: the daemon decided otherwise here ({count} times in all): it was another program, or the file was changed",
+                "{}:{line}: the daemon decided otherwise here ({count} times in all): another build wrote the journal, or the file was changed",
                 self.args.file.display()
             ));
             return DIFFERS;
@@ -209,4 +214,111 @@ fn json(decided: &Decided, started: Instant) -> String {
     let Decided { line, at, input, actions, same } = decided;
     let since_us = at.since(started).as_micros();
     print::json_line(&Entry { line: *line, since_us, input, actions, same: *same })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::journal::sample;
+    use clap::Parser;
+    use std::fs;
+    use std::path::Path;
+
+    #[derive(Parser)]
+    struct Words {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// What is printed of a journal, a line each, and the exit code.
+    fn shown(journal: &Path, words: &str) -> (Vec<String>, u8) {
+        let words = ["replay", journal.to_str().unwrap()].into_iter().chain(words.split_whitespace());
+        let args = Words::parse_from(words).args;
+        let mut show = Show::new(&args, Replay::open(journal).unwrap());
+        let mut text = String::new();
+        let failure = show.each(|line| text += line);
+        if args.output != Form::Json {
+            text += &show.summary();
+        }
+        (text.lines().map(str::to_owned).collect(), show.verdict(failure))
+    }
+
+    fn sample() -> (tempfile::TempDir, PathBuf, usize) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let inputs = sample::run(&path);
+        (dir, path, inputs)
+    }
+
+    #[test]
+    fn a_line_tells_the_input_the_decisions_and_the_new_owner() {
+        let (_dir, path, inputs) = sample();
+        let (lines, code) = shown(&path, "");
+        let taken = "     581.000  deadline | install web until 1070.000, log \"web: taken, term 1\" | \
+                     web: nobody -> lb1 (term 1) | next 631.000";
+        assert!(lines.contains(&taken.to_owned()), "{lines:#?}");
+        let summary = format!("lb1: {inputs} inputs in 3031.000 ms, decided as the daemon did");
+        assert!(lines.contains(&summary) && lines.iter().any(|line| line.starts_with("web  lb1 *  active")));
+        assert_eq!(code, OK);
+    }
+
+    #[test]
+    fn what_repeats_all_the_time_is_told_only_if_asked_for() {
+        let (_dir, path, inputs) = sample();
+        let inputs_of = |words: &str| {
+            let lines = shown(&path, words).0;
+            lines.into_iter().filter(|line| line.contains("| next ")).collect::<Vec<_>>()
+        };
+        assert!(!inputs_of("").iter().any(|line| line.contains("renew") || line.contains("probe")));
+        let wide = inputs_of("-o wide");
+        assert_eq!(wide.len(), inputs);
+        assert!(wide.iter().any(|line| line.contains("| renew web until")));
+    }
+
+    #[test]
+    fn a_vip_or_a_span_may_be_asked_for() {
+        let (_dir, path, _) = sample();
+        let (lines, code) = shown(&path, "--vip web");
+        assert!(!lines.iter().any(|line| line.contains("publish")) && code == OK, "{lines:#?}");
+        assert!(lines.iter().any(|line| line.contains("log \"web: taken")));
+        let (lines, code) = shown(&path, "--vip other");
+        assert!(!lines.iter().any(|line| line.contains("| next ")) && code == 1, "{lines:#?}");
+        let (lines, _) = shown(&path, "--until 580.999");
+        assert!(lines.iter().any(|line| line.contains("in 561.000 ms")), "{lines:#?}");
+    }
+
+    #[test]
+    fn every_input_is_a_line_of_json() {
+        let (_dir, path, inputs) = sample();
+        let (lines, _) = shown(&path, "-o json");
+        assert_eq!(lines.len(), inputs);
+        let first: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(
+            (&first["line"], &first["since_us"], &first["same"]),
+            (&2.into(), &0.into(), &true.into())
+        );
+        assert!(first["input"]["Interface"].is_object() && first["actions"][0]["Log"].is_object());
+    }
+
+    #[test]
+    fn the_exit_code_says_whether_all_was_decided_as_before() {
+        let (_dir, path, _) = sample();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replacen("\"Pass\"", "{\"Fail\":\"503\"}", 1)).unwrap();
+        let (lines, code) = shown(&path, "");
+        assert!(lines.iter().any(|line| line.ends_with("THE DAEMON DECIDED OTHERWISE")), "{lines:#?}");
+        assert_eq!(code, DIFFERS);
+        fs::write(&path, text + "{\"gap\":{\"lost\":1}}\n").unwrap();
+        assert_eq!(shown(&path, "").1, 1);
+        assert_eq!(run(&Words::parse_from(["replay", "/nowhere"]).args), 1);
+    }
+
+    #[test]
+    fn a_time_is_read_as_it_is_printed_or_with_a_unit() {
+        for (text, micros) in [("12345.678", 12_345_678), ("0", 0), ("90s", 90_000_000), ("5m", 300_000_000)]
+        {
+            assert_eq!(span(text), Ok(Duration::from_micros(micros)));
+        }
+        assert!(span("soon").is_err());
+    }
 }

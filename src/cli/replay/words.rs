@@ -86,14 +86,14 @@ impl Book {
             Input::Check { name, outcome: Outcome::Dead(why) } => format!("check {name} is dead: {why}"),
             Input::Interface { vip, state: Ok(mac) } => format!("{}: interface {mac}", self.vip(*vip)),
             Input::Interface { vip, state: Err(why) } => format!("{}: {why}", self.vip(*vip)),
-            Input::Installed { vip, result } => format!("{} installed{}", self.vip(*vip), failed(result)),
-            Input::Removed { vip, result } => format!("{} removed{}", self.vip(*vip), failed(result)),
+            Input::Installed { vip, result } => format!("{}: {}", self.vip(*vip), done("installed", result)),
+            Input::Removed { vip, result } => format!("{}: {}", self.vip(*vip), done("removed", result)),
             Input::AddressLost(vip) => format!("{} lost its address", self.vip(*vip)),
             Input::Claim { vip, mac } => format!("{mac} answers for {}", self.vip(*vip)),
             Input::GatewayAnswered => "gateway answers".into(),
             Input::Voters(signed) => self.voters(&signed.set),
             Input::VotersStored { stamp, result } => {
-                format!("voters {} stored{}", stamp.version, failed(result))
+                format!("voters {} {}", stamp.version, done("stored", result))
             }
             Input::Reconfigure(_) => "new configuration".into(),
             Input::Clone(from) => format!("this node's key is used at {from}"),
@@ -146,6 +146,9 @@ fn message_kind(message: &Message) -> &'static str {
     }
 }
 
-fn failed(result: &Result<(), String>) -> String {
-    result.as_ref().err().map(|why| format!(", not: {why}")).unwrap_or_default()
+fn done(what: &str, result: &Result<(), String>) -> String {
+    match result {
+        Ok(()) => what.into(),
+        Err(why) => format!("not {what}: {why}"),
+    }
 }
