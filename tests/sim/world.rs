@@ -3,6 +3,7 @@
 //! The kernel of a host drops an address at the end that the engine gave with it, also when the daemon is paused
 //! or dead: the engine's promise rests on that. A dead daemon's address stays until then.
 
+use crate::journals::Journals;
 use haclusterd::engine::elect::{Elect, Owner};
 use haclusterd::engine::health::{CheckConfig, Outcome};
 use haclusterd::engine::time::{Instant, Timers};
@@ -78,6 +79,7 @@ pub struct World {
     happenings: BTreeMap<u64, Happening>,
     order: u64,
     pub log: Vec<String>,
+    pub journals: Option<Journals>,
     pub violations: Vec<String>,
     /// Two holders that the two-node mode let happen, and when the first of them came under a quorum.
     splits: BTreeMap<VipId, Option<Micros>>,
@@ -133,6 +135,7 @@ impl World {
             happenings: BTreeMap::new(),
             order: 0,
             log: Vec::new(),
+            journals: None,
             violations: Vec::new(),
             splits: BTreeMap::new(),
             highest_term: BTreeMap::new(),
@@ -165,6 +168,10 @@ impl World {
         self.hosts[at].kernel.clear(); // the sweep
         let config = self.config(at);
         let now = self.local(at);
+        let Host { generation, disk, .. } = &self.hosts[at];
+        if let Some(journals) = &mut self.journals {
+            journals.begin(at, *generation, &config, disk.as_ref(), now);
+        }
         self.hosts[at].engine = Some(Engine::new(config, self.hosts[at].disk.clone(), now));
         self.hosts[at].wake += 1;
         let link = self.hosts[at].link;
@@ -359,7 +366,11 @@ impl World {
         host.calls = if host.calls.0 == second { (second, host.calls.1 + 1) } else { (second, 1) };
         let busy = host.calls.1 > 3000;
         let Some(engine) = &mut host.engine else { return };
+        let fed = self.journals.is_some().then(|| input.clone());
         let actions = engine.handle(input, now);
+        if let (Some(journals), Some(input)) = (&mut self.journals, fed) {
+            journals.step(at, now, input, &actions);
+        }
         host.mode = engine.mode();
         let deadline = engine.deadline(now);
         host.wake += 1;
