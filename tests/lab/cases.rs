@@ -328,3 +328,45 @@ fn a_member_without_a_vote_is_heard_when_it_leaves_and_may_join_again() {
         });
     });
 }
+
+/// The node takes the VIP, gives it up, is cut off, reloads and is stopped, and then killed: each of its two runs must
+/// be decided by the replay as it was by the daemon.
+#[test]
+fn a_daemons_journal_replays_to_the_same_decisions() {
+    alone(|| {
+        let mut lab = Lab::form(THREE, VIP);
+        lab.node(2).signal(Signal::TERM);
+        lab.node(2).reap();
+        lab.node(2).start_recorded();
+        let in_touch = |lab: &Lab| {
+            let status = lab.nodes[1].ask("status").unwrap_or_default();
+            status["cluster"]["voters_in_contact"] == 3 && status["vips"][0]["owner"] == "lb1"
+        };
+        lab.until("lb2 is back", in_touch);
+        lab.node(1).kill_nginx();
+        lab.until_owned_by(2);
+        lab.net.cut(2);
+        lab.until("lb2 has let go", |lab| lab.vip(2)["mine"] == false);
+        lab.net.mend();
+        lab.node(1).start_nginx();
+        lab.until_owned_by(1);
+        let raised = lab.node(2).config().replace("priority = 100", "priority = 200");
+        lab.node(2).set_config(&raised);
+        lab.node(2).signal(Signal::HUP);
+        lab.until_owned_by(2);
+        lab.node(2).signal(Signal::TERM);
+        lab.node(2).reap();
+        lab.node(2).start_recorded();
+        lab.until_owned_by(2);
+        lab.node(2).kill();
+        let journal = lab.node(2).journal();
+        let stopped = lab.node(2).must(&["replay", &format!("{journal}.1")]);
+        for told in
+            ["nobody -> lb2", "lb2 (term", "new configuration", "told to stop", "exit", "as the daemon did"]
+        {
+            assert!(stopped.contains(told), "{told}:\n{stopped}");
+        }
+        let killed = lab.node(2).must(&["replay", &journal, "--vip", VIP.trim_end_matches("/24")]);
+        assert!(killed.contains("as the daemon did") && killed.contains("-> lb2"), "{killed}");
+    });
+}
