@@ -92,8 +92,8 @@ enum Verb {
 
 #[derive(Debug, Default, Args)]
 struct RunArgs {
-    /// Record all that decisions follow from, for `haclusterd replay`: up to 64 MiB, some half an hour. An earlier
-    /// run's journal is kept as FILE.1.
+    /// Record what decisions follow from, for `haclusterd replay`: up to 64 MiB, about half an hour. The last run's
+    /// journal is kept as FILE.1.
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
 }

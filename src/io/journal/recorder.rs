@@ -68,6 +68,9 @@ fn keep_earlier(path: &Path) -> io::Result<()> {
     if !found.is_file() || !MARK.starts_with(&start) {
         return Err(io::Error::new(ErrorKind::AlreadyExists, "there is something else of that name"));
     }
+    if start.is_empty() {
+        return fs::remove_file(path); // a run that did not begin
+    }
     let mut earlier = path.as_os_str().to_owned();
     earlier.push(".1");
     fs::rename(path, PathBuf::from(earlier))
@@ -207,6 +210,9 @@ mod tests {
         run(&path);
         let first = fs::read(&path).unwrap();
         run(&path);
+        assert_eq!(fs::read(dir.path().join("journal.1")).unwrap(), first);
+        fs::write(&path, "").unwrap();
+        drop(record(&path).unwrap());
         assert_eq!(fs::read(dir.path().join("journal.1")).unwrap(), first);
         fs::write(&path, "[node]\n").unwrap();
         assert!(record(&path).is_err());
