@@ -60,8 +60,13 @@ fn span(text: &str) -> Result<Duration, String> {
 pub fn run(args: &Args) -> u8 {
     match Replay::open(&args.file) {
         Ok(replay) => Show::new(args, replay).all(),
-        Err(error) => fail(&error),
+        Err(error) => refuse(&error.to_string()),
     }
+}
+
+/// What is quoted may be a stranger's.
+fn refuse(reason: &str) -> u8 {
+    fail(&printable(reason))
 }
 
 struct Show<'a> {
@@ -181,12 +186,12 @@ impl Show<'_> {
 
     fn verdict(&self, failure: Option<JournalError>) -> u8 {
         if let Some(error) = failure {
-            return fail(&error);
+            return refuse(&error.to_string());
         }
         let unknown = |name: &&String| self.book.vips().all(|(_, known)| known != **name);
         if let Some(name) = self.args.vip.iter().find(unknown) {
             let known: Vec<String> = self.book.vips().map(|(_, name)| name).collect();
-            return fail(&format!(
+            return refuse(&format!(
                 "no VIP is called {name:?} in this journal; there are: {}",
                 known.join(", ")
             ));
