@@ -38,6 +38,8 @@ pub struct Advert {
     pub voters: VotersStamp,
     /// The session that this voter gave to the sender; 0 asks for one. Meaningless to a node that is no voter.
     pub session: u64,
+    /// The session is that of this earlier run, which has ended: it and its grants are to be the sender's.
+    pub resumes: Option<Incarnation>,
     pub bids: Vec<Bid>,
 }
 

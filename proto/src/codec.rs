@@ -93,6 +93,7 @@ mod tests {
             seq,
             voters: VotersStamp { version: 1, digest: 2 },
             session: 9,
+            resumes: None,
             bids: vips.into_iter().map(bid).collect(),
         })
     }
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn the_bytes_do_not_change_between_releases() {
         let bytes = encode(&advert(300, vec![3]), 100).unwrap();
-        assert_eq!(bytes, [1, 0, 5, 251, 44, 1, 1, 2, 9, 1, 3, 1, 100, 1, 1, 0, 7, 1, 1]);
+        assert_eq!(bytes, [1, 0, 5, 251, 44, 1, 1, 2, 9, 0, 1, 3, 1, 100, 1, 1, 0, 7, 1, 1]);
     }
 
     /// The smallest packet that carries QUIC leaves this much; `members` and answers must fit as well as adverts.
@@ -126,6 +127,7 @@ mod tests {
             seq: many,
             voters: VotersStamp { version: many, digest: u64::MAX },
             session: many,
+            resumes: Some(Incarnation(u128::MAX)),
             bids: (0..MAX_VIPS).map(bid).collect(),
         });
         let verdict = |_| Verdict {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
-use words::Book;
+use words::{Book, Said};
 
 pub const OK: u8 = 0;
 pub const DIFFERS: u8 = 2;
@@ -40,7 +40,7 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Form {
-    /// Inputs that changed something; messages sent, renewals and probes are left out.
+    /// Inputs that changed something; what repeats (messages sent, renewals, probes) is left out.
     #[default]
     Short,
     /// Every input, and all that was asked for.
@@ -123,8 +123,9 @@ impl Show<'_> {
         self.book.learn(&decided.input);
         let moves = self.moves(decided.at);
         let wide = self.args.output != Form::Short;
-        let actions = decided.actions.iter().map(|action| self.book.action(action));
-        let said = actions.filter(|said| (wide || !said.routine) && self.wants(&said.text, said.vip));
+        let actions: Vec<Said> = decided.actions.iter().map(|action| self.book.action(action)).collect();
+        let said =
+            actions.into_iter().filter(|said| (wide || !said.routine) && self.wants(&said.text, said.vip));
         let said: Vec<String> = said.map(|said| said.text).collect();
         if said.is_empty() && moves.is_empty() && !(wide && self.args.vip.is_empty()) {
             return String::new();

@@ -6,7 +6,7 @@ use crate::engine::elect::Elect;
 use crate::engine::{self, Action, Engine, Input};
 use crate::io::clock;
 use crate::io::identity::{self, Identity};
-use crate::io::journal::Recorder;
+use crate::io::journal::{Header, Recorder};
 use crate::io::netlink::Kernel;
 use crate::io::ports::{Ports, message};
 use crate::io::quic::{self, Transport};
@@ -83,9 +83,9 @@ async fn open(seat: Seat) -> Result<(Core, Transport, oneshot::Sender<()>), Daem
         Arc::new(move |input| inputs.offer(ToCore::Input(input))),
         Box::new(move |job| work.send(ToOffice::Work(job))),
     );
-    let now = clock::now();
-    journal.begin(&engine, voters.as_ref(), now);
-    let engine = Engine::new(engine, voters, now);
+    let header = Header::new(engine, voters, None, clock::now());
+    journal.begin(&header);
+    let engine = header.engine();
     Ok((
         Core { engine, journal, ports, config, identity, entrance, office, malformed: 0, done: false },
         transport,

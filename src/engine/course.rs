@@ -6,6 +6,7 @@ impl Engine {
     /// Lets every VIP take the steps that the facts allow, until none is left to take.
     pub(super) fn settle(&mut self, now: Instant) {
         let renew = self.renew();
+        let mut extended = Vec::new();
         for at in 0..self.vips.len() {
             self.observe(at, now);
             for _ in 0..4 {
@@ -17,22 +18,25 @@ impl Engine {
                 let until = facts.until.filter(|_| serve);
                 let acts = vip.addresses.follow(until, renew, now);
                 let id = vip.id();
-                for act in &acts {
-                    self.out.push(match act {
-                        Act::Install { until } => Action::Install {
-                            vip: id,
-                            until: *until,
-                            renewal: self.vips[at].addresses.is_held(),
-                        },
-                        Act::Remove => Action::Remove(id),
-                        Act::Announce => Action::Announce(id),
-                    });
+                for act in acts {
+                    match act {
+                        Act::Install { until } => self.out.push(Action::Install { vip: id, until }),
+                        Act::Extend { until } => extended.push((id, until)),
+                        Act::Remove => {
+                            extended.retain(|(vip, _)| *vip != id);
+                            self.out.push(Action::Remove(id));
+                        }
+                        Act::Announce => self.out.push(Action::Announce(id)),
+                    }
                 }
                 match change {
                     Some(change) => self.changed(at, &change, now),
                     None => break,
                 }
             }
+        }
+        if !extended.is_empty() {
+            self.out.push(Action::Extend(extended));
         }
     }
 

@@ -18,22 +18,22 @@ const STAGGER: Duration = Duration::from_millis(25);
 const PAIR_STAGGER: Duration = Duration::from_secs(1);
 /// In the two-node mode the holder keeps the address this long without its daemon.
 pub const SELF_LEASE: Duration = Duration::from_secs(3);
-/// How long a node that has just started waits for its peer before it judges it silent.
-const BOOT_WAIT: Duration = Duration::from_secs(3);
+/// How long a node that has just started waits for its peer before it judges it silent, and for its own checks.
+pub(super) const BOOT_WAIT: Duration = Duration::from_secs(3);
 /// The gateway must have answered within this time.
 const GATEWAY_FRESH: Duration = Duration::from_millis(300);
 
 impl Engine {
     /// Why this node can neither take nor keep the VIP, whatever its health.
-    pub(super) fn barred(&self, vip: &VipState) -> Option<String> {
+    pub(super) fn barred(&self, vip: &VipState, now: Instant) -> Option<String> {
         if self.config.record.role == Role::Witness {
             return Some("a witness holds no address".into());
         }
         if self.drain.is_some() {
             return Some("this node is leaving".into());
         }
-        if let Err(reason) = &vip.interface {
-            return Some(reason.clone());
+        if let Some(reason) = self.out_of_service(vip, now) {
+            return Some(reason);
         }
         if self.voters.mode() == Mode::TwoNode && !self.voters.is_voter(self.me()) {
             return Some("only the two voters own addresses in the two-node mode".into());
@@ -62,8 +62,8 @@ impl Engine {
 
     /// The priority that this node shows for the VIP; `None`: no candidate.
     pub(super) fn standing(&self, vip: &VipState, now: Instant) -> Option<Priority> {
-        let out = self.barred(vip).or_else(|| self.conflict(vip, now)).or_else(|| vip.broken(now));
-        self.health.effective(self.config.base()).filter(|_| out.is_none())
+        let out = self.barred(vip, now).or_else(|| self.conflict(vip, now)).or_else(|| vip.broken(now));
+        self.fitness(now).filter(|_| out.is_none())
     }
 
     /// Could this node own a VIP at once, if it were free?
@@ -127,11 +127,12 @@ impl Engine {
     }
 
     fn unfit(&self, vip: &VipState, now: Instant) -> Option<String> {
-        if let Some(reason) = self.barred(vip).or_else(|| self.conflict(vip, now)).or_else(|| vip.broken(now))
+        if let Some(reason) =
+            self.barred(vip, now).or_else(|| self.conflict(vip, now)).or_else(|| vip.broken(now))
         {
             return Some(reason);
         }
-        let sick = self.health.effective(self.config.base()).is_none();
+        let sick = self.fitness(now).is_none();
         // With nobody better the owner stays: a refused connection tells a client more than a black hole.
         let stays = vip.seat.holds().is_some() && self.rivals(vip.id(), true, now).is_empty();
         (sick && !stays).then(|| self.health.reason())
@@ -185,7 +186,7 @@ impl Engine {
         let why = || {
             let priority = self.peers.get(node).and_then(|p| p.bid(vip.id())).and_then(|bid| bid.priority);
             let theirs = priority.map_or(0, |p| p.0);
-            let mine = self.health.effective(self.config.base()).map_or(0, |p| p.0);
+            let mine = self.fitness(now).map_or(0, |p| p.0);
             format!("{} has priority {theirs} > {mine}", self.name_of(node))
         };
         (now >= since + vip.config.preempt_delay).then(why)
@@ -214,7 +215,7 @@ impl Engine {
 
     /// How badly this node wants to know who answers for the VIP.
     pub(super) fn probe_need(&self, vip: &VipState, now: Instant) -> Need {
-        let out = self.barred(vip).is_some() || self.health.effective(self.config.base()).is_none();
+        let out = self.barred(vip, now).is_some() || self.fitness(now).is_none();
         if out || vip.seat.holds().is_some() || self.voters.mode() == Mode::Joining {
             return Need::None;
         }

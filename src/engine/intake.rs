@@ -82,6 +82,7 @@ impl Engine {
 
     pub(super) fn interface(&mut self, vip: VipId, state: Result<MacAddr, String>, now: Instant) {
         let Some(vip) = self.vips.iter_mut().find(|v| v.id() == vip) else { return };
+        vip.reported = true;
         if vip.interface == state {
             return;
         }

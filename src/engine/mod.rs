@@ -11,6 +11,7 @@ mod drain;
 pub mod elect;
 mod facts;
 pub mod health;
+pub mod heir;
 mod intake;
 pub mod lease;
 pub mod peers;
@@ -30,6 +31,7 @@ use haclusterd_proto::control::Mode;
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{AddrId, ClusterId, MacAddr, NodeId, Priority, Term, VipId};
 use health::{CheckConfig, Health, Outcome};
+use heir::Memory;
 use lease::Lease;
 use peers::{Peers, Receipt};
 use seat::{Change, Seat};
@@ -130,6 +132,8 @@ pub enum Input {
     Shutdown {
         leave: bool,
     },
+    /// Exit at once and leave everything as it is: a successor comes within the lease.
+    Restart,
 }
 
 #[must_use = "what the engine asks for must be done"]
@@ -139,12 +143,14 @@ pub enum Action {
         to: NodeId,
         message: Message,
     },
-    /// Add the VIP's addresses or push their end out: the kernel is to drop them at `until` by itself.
+    /// Add the VIP's addresses or push their end out: the kernel is to close the fence and to drop them at `until`
+    /// by itself.
     Install {
         vip: VipId,
         until: Instant,
-        renewal: bool,
     },
+    /// The fences of these are to stay open until then; each closes by itself when it is not.
+    Extend(Vec<(VipId, Instant)>),
     Remove(VipId),
     Announce(VipId),
     /// Ask the wire who answers for the VIP.
@@ -153,8 +159,10 @@ pub enum Action {
     Publish(Box<MemberRecord>),
     SignVoters(VoterSet),
     StoreVoters(SignedVoters),
+    /// What a successor within the lease would have to know.
+    Remember(Box<Memory>),
     Log(Event),
-    /// Nothing is held any more.
+    /// Nothing is held any more, or it is left to a successor.
     Exit,
 }
 
@@ -170,6 +178,10 @@ pub(crate) struct VipState {
     addresses: Vip,
     claims: Claims,
     interface: Result<MacAddr, String>,
+    /// The edge has told of the interface.
+    reported: bool,
+    /// This run has it from the one before.
+    heir: bool,
     /// The kernel refused the address, and until when it is not tried again.
     broken: Option<(String, Instant)>,
     free_since: Option<Instant>,
@@ -207,6 +219,9 @@ pub struct Engine {
     gateway_probed: Instant,
     published: Option<MemberRecord>,
     drain: Option<Drain>,
+    /// Holds something that an earlier run of this node held.
+    heir: bool,
+    remembered: Memory,
     events: VecDeque<(Instant, Event)>,
     /// Something that the peers should hear of at once.
     dirty: bool,
@@ -244,6 +259,8 @@ impl Engine {
             gateway_probed: Instant::default(),
             published: None,
             drain: None,
+            heir: false,
+            remembered: Memory::default(),
             events: VecDeque::new(),
             dirty: true,
             out: Vec::new(),
@@ -259,6 +276,11 @@ impl Engine {
         let freed = self.voter.expire(now);
         self.tell_freed(freed, None, now);
         self.dirty |= self.voter.wakes(now);
+        if matches!(input, Input::Restart) && self.drain.is_none() {
+            self.info("restarting: the VIPs stay for the next run".into(), now);
+            self.out.push(Action::Exit);
+            return std::mem::take(&mut self.out);
+        }
         self.take_in(input, now);
         self.grow_voters(now);
         self.settle(now);
@@ -272,6 +294,7 @@ impl Engine {
         self.keep_house(now);
         self.publish(now);
         self.finish_drain(now);
+        self.remember();
         self.note_deadlines(now);
         std::mem::take(&mut self.out)
     }
@@ -294,6 +317,7 @@ impl Engine {
             Input::Reconfigure(config) => self.reconfigure(*config, now),
             Input::Clone(from) => self.warn_once(format!("another host at {from} uses this node's key: two nodes must not share a state directory; stop one of them and join it again under its own name"), now),
             Input::Shutdown { leave } => self.shutdown(leave, now),
+            Input::Restart => {} // a stop that has begun is not turned into a restart
         }
     }
 
@@ -415,6 +439,8 @@ impl VipState {
             addresses: Vip::new(config.announce_refresh),
             claims: Claims::default(),
             interface: Err("its interface is not known yet".into()),
+            reported: false,
+            heir: false,
             broken: None,
             free_since: None,
             better: None,

@@ -200,7 +200,14 @@ mod tests {
 
     fn advert(incarnation: u128, seq: u64) -> Advert {
         let incarnation = Incarnation(incarnation);
-        Advert { incarnation, seq, voters: VotersStamp::default(), session: 0, bids: Vec::new() }
+        Advert {
+            incarnation,
+            seq,
+            voters: VotersStamp::default(),
+            session: 0,
+            resumes: None,
+            bids: Vec::new(),
+        }
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl Engine {
             seq,
             voters: self.voters.stamp(),
             session: self.lease.session(to),
+            resumes: self.lease.resumes(to),
             bids: bids.collect(),
         }
     }

@@ -214,7 +214,7 @@ impl Engine {
         if self.voters.mode() == Mode::Quorum && !self.lease.in_contact(now) {
             return "this node is in touch with too few voters".into();
         }
-        match (no_candidate, self.barred(vip)) {
+        match (no_candidate, self.barred(vip, now)) {
             (true, Some(reason)) => format!("no candidate; here: {reason}"),
             (true, None) => format!("no candidate; here: {}", self.reason(now)),
             (false, _) => "about to be taken".into(),

@@ -1,10 +1,10 @@
 //! A journal: all that the engine of one run was fed, so that anybody can feed it again and see what it decides.
 //!
-//! The engine is a function of its configuration, the stored voters, the time at which it began, and its inputs. A
-//! journal holds just these, a line of JSON each:
+//! The engine is a function of what it began with (its configuration, the stored voters, what an earlier run left, the
+//! time) and of its inputs. A journal holds just these, a line of JSON each:
 //!
 //! ```text
-//! {"schema":1,"version":"0.1.0","started":81234567,"config":{..},"voters":{..}}
+//! {"schema":1,"version":"0.1.0","started":81234567,"config":{..},"voters":{..},"inheritance":null}
 //! {"step":{"at":81234600,"input":{..},"actions":"9f86d081884c7d65"}}
 //! {"gap":{"lost":17}}     the disk was too slow for so many inputs; what follows cannot be replayed
 //! "full"                  the journal had reached its bound
@@ -23,8 +23,9 @@ mod tests;
 pub use recorder::{Recorder, Writing, record};
 pub use replay::{Decided, Replay};
 
+use crate::engine::heir::Inheritance;
 use crate::engine::time::Instant;
-use crate::engine::{Action, Config, Input};
+use crate::engine::{Action, Config, Engine, Input};
 use haclusterd_proto::cluster::SignedVoters;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -43,7 +44,7 @@ const MAX_LINE: u64 = 256 * 1024;
 /// More than the shortest lines that fit into [`MAX_BYTES`].
 const MAX_LINES: usize = 1_000_000;
 
-/// What a run begins with.
+/// What a run begins with. The daemon too makes its engine of it, so that nothing can be missing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Header {
     pub schema: u32,
@@ -51,6 +52,7 @@ pub struct Header {
     pub started: Instant,
     pub config: Config,
     pub voters: Option<SignedVoters>,
+    pub inheritance: Option<Inheritance>,
 }
 
 /// One input, and a digest of what the engine made of it.
@@ -79,9 +81,22 @@ pub enum JournalError {
 
 impl Header {
     #[must_use]
-    pub fn new(config: &Config, voters: Option<&SignedVoters>, started: Instant) -> Header {
-        let version = VERSION.into();
-        Header { schema: SCHEMA, version, started, config: config.clone(), voters: voters.cloned() }
+    pub fn new(
+        config: Config,
+        voters: Option<SignedVoters>,
+        inheritance: Option<Inheritance>,
+        started: Instant,
+    ) -> Header {
+        Header { schema: SCHEMA, version: VERSION.into(), started, config, voters, inheritance }
+    }
+
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        let engine = Engine::new(self.config.clone(), self.voters.clone(), self.started);
+        match &self.inheritance {
+            Some(inheritance) => engine.inherit(inheritance, self.started),
+            None => engine,
+        }
     }
 }
 

@@ -96,10 +96,11 @@ impl Ports {
                 Ok(bytes) => drop(self.transport.datagram(to, bytes.into())),
                 Err(_) => drop(self.counters.oversize.fetch_add(1, Ordering::Relaxed)),
             },
-            Action::Install { vip, until, .. } => {
+            Action::Install { vip, until } => {
                 let result = self.install(vip, until).await;
                 return Some(Input::Installed { vip, result });
             }
+            Action::Extend(_) => {}
             Action::Remove(vip) => {
                 let result = self.remove(vip).await;
                 return Some(Input::Removed { vip, result });
@@ -109,6 +110,7 @@ impl Ports {
             Action::ProbeGateway => self.probe_gateway(),
             Action::Publish(record) => (self.work)(Work::Publish(record)),
             Action::SignVoters(set) => (self.work)(Work::Sign(set)),
+            Action::Remember(_) => {}
             Action::StoreVoters(signed) => (self.work)(Work::Store(signed)),
             Action::Log(event) if event.warning => tracing::warn!("{}", event.text),
             Action::Log(event) => tracing::info!("{}", event.text),

@@ -1,9 +1,8 @@
 //! What each run of a node was fed, for `haclusterd replay`: a file `nX-runY.journal` each.
 
 use haclusterd::engine::time::Instant;
-use haclusterd::engine::{Action, Config, Input};
+use haclusterd::engine::{Action, Input};
 use haclusterd::io::journal::{Header, Step, Writer};
-use haclusterd_proto::cluster::SignedVoters;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -23,17 +22,10 @@ impl Journals {
         Journals { dir: dir.into(), open: BTreeMap::new() }
     }
 
-    pub fn begin(
-        &mut self,
-        at: usize,
-        run: u64,
-        config: &Config,
-        voters: Option<&SignedVoters>,
-        now: Instant,
-    ) {
+    pub fn begin(&mut self, at: usize, run: u64, header: &Header) {
         let file = File::create(self.dir.join(format!("n{at}-run{run}.journal"))).unwrap();
         let mut writer = Writer::new(BufWriter::new(file));
-        writer.header(&Header::new(config, voters, now)).unwrap();
+        writer.header(header).unwrap();
         self.open.insert(at, writer);
     }
 

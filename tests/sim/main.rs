@@ -38,7 +38,7 @@ fn trouble(world: &mut World) {
     let nodes = world.hosts.len();
     let at = world.rng.usize(0..nodes);
     let other = world.rng.usize(0..nodes);
-    match world.rng.u8(0..22) {
+    match world.rng.u8(0..25) {
         0 | 1 => world.kill(at),
         2 => world.power_off(at),
         3..=5 => world.start(at),
@@ -80,6 +80,10 @@ fn trouble(world: &mut World) {
             let pause = world.rng.u64(50 * MS..300 * MS);
             world.run_until(world.now + pause);
             world.set_health(at, true);
+        }
+        20..=22 => {
+            let pause = world.rng.u64(20 * MS..600 * MS);
+            world.restart(at, pause);
         }
         _ => {
             world.note("all links mended");
@@ -169,6 +173,33 @@ fn no_course_of_events_gives_a_vip_two_owners() {
         failures.len(),
         failures.iter().take(SHOWN).map(told).collect::<Vec<_>>().join("\n")
     );
+}
+
+/// A quorum of three without troubles, whose best-ranked node owns all.
+fn calm(seed: u64) -> World {
+    let plan =
+        Plan { nodes: 3, witness: false, loss: 0, duplicates: 0, delay: MS, preempt: true, ..plan(seed) };
+    let mut world = World::new(plan);
+    (0..3).for_each(|at| world.start(at));
+    world.run_until(12 * SECOND);
+    assert!(world.vips().into_iter().all(|vip| world.holders(vip) == [0]), "{}", world.log.join("\n"));
+    world
+}
+
+#[test]
+fn a_restart_within_the_lease_moves_nothing() {
+    for seed in 0..100 {
+        let mut world = calm(seed);
+        let pause = world.rng.u64(20 * MS..350 * MS);
+        world.restart(0, pause);
+        let end = world.now + 2 * SECOND;
+        while world.now < end {
+            world.run_until(world.now + MS);
+            for vip in world.vips() {
+                assert_eq!(world.holders(vip), [0], "seed {seed}: {}", world.log.join("\n"));
+            }
+        }
+    }
 }
 
 fn failure(seed: u64) -> Option<(u64, String)> {

@@ -7,7 +7,7 @@ use crate::engine::{Action, Config, Input};
 use crate::io::journal::Header;
 use haclusterd_proto::cluster::{Message, VoterSet};
 use haclusterd_proto::{NodeId, VipId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Who is called how.
 pub struct Book {
@@ -16,6 +16,8 @@ pub struct Book {
     nodes: BTreeMap<NodeId, String>,
     /// Also those that are configured no more.
     vips: BTreeMap<VipId, String>,
+    /// What is installed again is only renewed.
+    installed: BTreeSet<VipId>,
 }
 
 /// One action.
@@ -29,7 +31,13 @@ pub struct Said {
 impl Book {
     pub fn new(header: &Header) -> Book {
         let me = header.config.record.node;
-        let mut book = Book { started: header.started, me, nodes: BTreeMap::new(), vips: BTreeMap::new() };
+        let mut book = Book {
+            started: header.started,
+            me,
+            nodes: BTreeMap::new(),
+            vips: BTreeMap::new(),
+            installed: BTreeSet::new(),
+        };
         book.learn_config(&header.config);
         book
     }
@@ -38,6 +46,7 @@ impl Book {
         match input {
             Input::Member(record) => drop(self.nodes.insert(record.node, record.name.clone())),
             Input::Reconfigure(config) => self.learn_config(config),
+            Input::AddressLost(vip) => drop(self.installed.remove(vip)),
             _ => {}
         }
     }
@@ -99,21 +108,29 @@ impl Book {
             Input::Clone(from) => format!("this node's key is used at {from}"),
             Input::Shutdown { leave: true } => "told to leave".into(),
             Input::Shutdown { leave: false } => "told to stop".into(),
+            Input::Restart => "told to restart".into(),
         }
     }
 
-    pub fn action(&self, action: &Action) -> Said {
+    pub fn action(&mut self, action: &Action) -> Said {
         let (vip, routine, text) = match action {
             Action::Send { to, message } => {
                 (None, true, format!("{} to {}", message_kind(message), self.node(*to)))
             }
-            Action::Install { vip, until, renewal: false } => {
-                (Some(*vip), false, format!("install {} until {}", self.vip(*vip), self.time(*until)))
+            Action::Install { vip, until } => {
+                let renewal = !self.installed.insert(*vip);
+                let what = if renewal { "renew" } else { "install" };
+                (Some(*vip), renewal, format!("{what} {}", self.until(*vip, *until)))
             }
-            Action::Install { vip, until, renewal: true } => {
-                (Some(*vip), true, format!("renew {} until {}", self.vip(*vip), self.time(*until)))
+            Action::Extend(fences) => {
+                let fences: Vec<String> =
+                    fences.iter().map(|(vip, until)| self.until(*vip, *until)).collect();
+                (None, true, format!("keep open {}", fences.join(" and ")))
             }
-            Action::Remove(vip) => (Some(*vip), false, format!("remove {}", self.vip(*vip))),
+            Action::Remove(vip) => {
+                self.installed.remove(vip);
+                (Some(*vip), false, format!("remove {}", self.vip(*vip)))
+            }
             Action::Announce(vip) => (Some(*vip), false, format!("announce {}", self.vip(*vip))),
             Action::Probe(vip) => (Some(*vip), true, format!("probe {}", self.vip(*vip))),
             Action::ProbeGateway => (None, true, "probe the gateway".into()),
@@ -123,12 +140,17 @@ impl Book {
             }
             Action::SignVoters(set) => (None, false, format!("sign {}", self.voters(set))),
             Action::StoreVoters(signed) => (None, false, format!("store {}", self.voters(&signed.set))),
+            Action::Remember(_) => (None, true, "remember what a successor must know".into()),
             Action::Log(event) => {
                 (None, false, format!("{} {:?}", if event.warning { "warn" } else { "log" }, event.text))
             }
             Action::Exit => (None, false, "exit".into()),
         };
         Said { vip, routine, text }
+    }
+
+    fn until(&self, vip: VipId, until: Instant) -> String {
+        format!("{} until {}", self.vip(vip), self.time(until))
     }
 
     fn voters(&self, set: &VoterSet) -> String {

@@ -2,8 +2,7 @@
 
 use super::{Header, Step, Writer};
 use crate::engine::time::Instant;
-use crate::engine::{Action, Config, Input};
-use haclusterd_proto::cluster::SignedVoters;
+use crate::engine::{Action, Input};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -93,10 +92,8 @@ fn write(file: File, notes: &Receiver<Note>) -> io::Result<()> {
 }
 
 impl Recorder {
-    pub fn begin(&mut self, config: &Config, voters: Option<&SignedVoters>, now: Instant) {
-        if self.queue.is_some() {
-            self.send(Note::Begin(Box::new(Header::new(config, voters, now))));
-        }
+    pub fn begin(&mut self, header: &Header) {
+        self.send(Note::Begin(Box::new(header.clone())));
     }
 
     /// Before the engine has it.

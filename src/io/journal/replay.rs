@@ -30,10 +30,8 @@ pub struct Decided {
 impl Replay {
     pub fn open(path: &Path) -> Result<Replay, JournalError> {
         let journal = Reader::open(path)?;
-        let header = journal.header.clone();
-        let started = header.started;
-        let engine = survive(|| Engine::new(header.config, header.voters, started));
-        let engine = engine.ok_or_else(|| journal.bad(PANIC.into()))?;
+        let started = journal.header.started;
+        let engine = survive(|| journal.header.engine()).ok_or_else(|| journal.bad(PANIC.into()))?;
         Ok(Replay { journal, engine, now: started, until: None, over: false })
     }
 

@@ -1,6 +1,6 @@
 //! A short run of a node that is alone, for the tests of what reads journals.
 
-use super::{Recorder, record};
+use super::{Header, Recorder, record};
 use crate::engine::elect::Elect;
 use crate::engine::health::{CheckConfig, Outcome};
 use crate::engine::time::{Instant, Timers};
@@ -17,7 +17,7 @@ pub const WEB: VipId = VipId(u64::MAX);
 const ME: NodeId = NodeId([0xab; 16]);
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 
-pub fn config() -> Config {
+fn config() -> Config {
     let record = MemberRecord {
         node: ME,
         name: "lb1".into(),
@@ -58,16 +58,20 @@ pub fn config() -> Config {
     }
 }
 
-pub fn voters() -> SignedVoters {
+fn voters() -> SignedVoters {
     let set = VoterSet { cluster: CLUSTER, version: 1, step: Step::Plain, voters: vec![ME] };
     SignedVoters { set, signature: vec![1, 2, 3] }
+}
+
+pub fn header() -> Header {
+    Header::new(config(), Some(voters()), None, STARTED)
 }
 
 /// Three seconds, in which the node takes its VIP; how many inputs there were.
 pub fn run(path: &Path) -> usize {
     let (mut recorder, writing) = record(path).unwrap();
-    recorder.begin(&config(), Some(&voters()), STARTED);
-    let mut engine = Engine::new(config(), Some(voters()), STARTED);
+    recorder.begin(&header());
+    let mut engine = header().engine();
     let mut todo = VecDeque::from([
         Input::Interface { vip: WEB, state: Ok(MacAddr([2, 0, 0, 0, 0, 1])) },
         Input::Check { name: "nginx".into(), outcome: Outcome::Pass },

@@ -1,4 +1,4 @@
-use super::sample::{STARTED, WEB, config, run, voters};
+use super::sample::{STARTED, WEB, header, run};
 use super::*;
 use crate::engine::elect::{Elect, Owner};
 use std::fs;
@@ -13,7 +13,7 @@ fn dir() -> (TempDir, PathBuf) {
 
 fn start() -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
-    writer.header(&Header::new(&config(), Some(&voters()), STARTED)).unwrap();
+    writer.header(&header()).unwrap();
     writer.step(Step::new(STARTED, Input::Deadline, None)).unwrap();
     writer.out
 }
