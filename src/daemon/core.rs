@@ -168,6 +168,14 @@ impl Core {
                 }
             }
             ToCore::Ask(answer) => drop(answer.send(self.snapshot())),
+            ToCore::Voters(request, answer) => {
+                let verdict = self.engine.judge_voters(&request, clock::now()).map(|(_, text)| text);
+                let granted = verdict.is_ok();
+                let _ = answer.send(verdict);
+                if granted {
+                    self.decide(Input::ChangeVoters(request)).await;
+                }
+            }
             ToCore::Reload(config) => self.reload(*config).await,
         }
     }

@@ -20,7 +20,7 @@ use crate::io::state::{self, StateError};
 use crate::io::{clock, probe};
 use bytes::Bytes;
 use haclusterd_proto::cluster::SignedVoters;
-use haclusterd_proto::control::Snapshot;
+use haclusterd_proto::control::{Snapshot, VoterRequest};
 use haclusterd_proto::member::{Health, MemberRecord};
 use haclusterd_proto::{Incarnation, NodeId};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -74,9 +74,14 @@ pub enum DaemonError {
 /// What the core hears.
 enum ToCore {
     Input(engine::Input),
-    Datagram { from: NodeId, bytes: Bytes },
+    Datagram {
+        from: NodeId,
+        bytes: Bytes,
+    },
     Kernel(netlink::Event),
     Ask(oneshot::Sender<Snapshot>),
+    /// An operator's wish, and what he is told.
+    Voters(VoterRequest, oneshot::Sender<Result<String, String>>),
     Reload(Box<Config>),
 }
 
@@ -304,6 +309,7 @@ fn engine_config(
         timers: config.cluster.timers,
         earlier_lease: std::time::Duration::ZERO,
         voters_max: config.cluster.voters_max,
+        strict_pair: config.cluster.strict_pair,
         gateway: config.cluster.gateway.is_some(),
         vips: vips.collect(),
         checks: probe::checks(config.nginx.as_ref()),

@@ -57,6 +57,10 @@ impl Engine {
             let id = vip.id();
             self.out.push(Action::Probe(id));
         }
+        if let Some(reason) = self.waits_for(&self.vips[at], now) {
+            self.warn_once(reason, now);
+        }
+        self.note_contest(at, owns, now);
         let owner = self.owner(self.vips[at].id(), now);
         let vip = &mut self.vips[at];
         if same_owner(vip.owner, owner) {
@@ -66,6 +70,19 @@ impl Engine {
         (vip.owner, vip.owner_since) = (owner, now);
         if let Owner::Peer(node) = owner {
             let text = format!("{}: {} owns it now", self.vips[at].config.name, self.name_of(node));
+            self.info(text, now);
+        }
+    }
+
+    /// Where two have held a VIP, clients may have followed either: the one that keeps it says so once more.
+    fn note_contest(&mut self, at: usize, owns: bool, now: Instant) {
+        let id = self.vips[at].id();
+        let timers = &self.config.timers;
+        let contested = owns && self.peers.iter().any(|(_, peer)| peer.holds(id, timers, now).is_some());
+        let vip = &mut self.vips[at];
+        if std::mem::replace(&mut vip.contested, contested) && owns && !contested {
+            vip.addresses.announce_again(now);
+            let text = format!("{}: nobody else holds it any more; announced again", vip.config.name);
             self.info(text, now);
         }
     }

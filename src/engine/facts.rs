@@ -9,7 +9,7 @@ use super::time::Instant;
 use super::{Engine, VipState};
 use haclusterd_proto::cluster::Step;
 use haclusterd_proto::control::Mode;
-use haclusterd_proto::{MacAddr, NodeId, Priority, Role, Term, VipId};
+use haclusterd_proto::{MacAddr, NodeId, Priority, Term, VipId};
 use std::time::Duration;
 
 /// A node that stands behind others waits this much longer for each of them.
@@ -26,8 +26,11 @@ const GATEWAY_FRESH: Duration = Duration::from_millis(300);
 impl Engine {
     /// Why this node can neither take nor keep the VIP, whatever its health.
     pub(super) fn barred(&self, vip: &VipState, now: Instant) -> Option<String> {
-        if self.config.record.role == Role::Witness {
+        if self.is_witness() {
             return Some("a witness holds no address".into());
+        }
+        if self.voters.is_removed(self.me()) {
+            return Some("this node was removed from the cluster".into());
         }
         if self.drain.is_some() {
             return Some("this node is leaving".into());
@@ -76,7 +79,8 @@ impl Engine {
         let eligible = |(node, peer): (NodeId, &Peer)| {
             let fit = peer.alive(&self.config.timers, now) && !peer.left();
             let bid = peer.bid(vip).filter(|bid| fit && (bid.ready || !ready))?;
-            Some(Standing { node, priority: bid.priority, incumbent: bid.holds.is_some() })
+            let held_down = !peer.held_down(now).is_zero();
+            Some(Standing { node, priority: bid.priority, incumbent: bid.holds.is_some(), held_down })
         };
         self.peers.iter().filter_map(eligible).filter(|s| s.priority.is_some()).collect()
     }
@@ -84,7 +88,8 @@ impl Engine {
     /// All candidates, the best first; `ready`: only those that could own the VIP at once.
     pub(super) fn ranking(&self, vip: &VipState, ready: bool, now: Instant) -> Vec<NodeId> {
         let incumbent = vip.seat.holds().is_some();
-        let mine = Standing { node: self.me(), priority: self.standing(vip, now), incumbent };
+        let held_down = !self.flaps.left(now).is_zero();
+        let mine = Standing { node: self.me(), priority: self.standing(vip, now), incumbent, held_down };
         let mut all = self.rivals(vip.id(), ready, now);
         all.push(mine);
         rank::order(vip.id(), vip.config.preempt, all)
@@ -160,12 +165,35 @@ impl Engine {
 
     /// Two nodes, no witness: a peer that is heard is believed; one that is silent must be silent on every path.
     fn pair_free(&self, vip: &VipState, other: NodeId, now: Instant) -> bool {
+        // What the voters before granted, to whomever, has ended.
+        if now < self.voters.adopted_at() + self.config.timers.lease {
+            return false;
+        }
         if let Some(peer) = self.peers.get(other).filter(|peer| peer.alive(&self.config.timers, now)) {
             return peer.bid(vip.id()).is_none_or(|bid| bid.holds.is_none());
         }
-        let adopted = now >= self.voters.adopted_at() + self.config.timers.lease;
         let waited = self.heard(other).is_some() || now >= self.started + BOOT_WAIT;
-        adopted && waited && vip.claims.quiet(now) && self.gateway_answers(now)
+        waited && vip.claims.quiet(now) && self.gateway_answers(now)
+    }
+
+    /// Two-node mode: what keeps this node from taking over from a peer that is not heard.
+    pub(super) fn waits_for(&self, vip: &VipState, now: Instant) -> Option<String> {
+        let other = self.voters.other().filter(|_| vip.seat.holds().is_none())?;
+        if self.peers.get(other).is_some_and(|peer| peer.alive(&self.config.timers, now)) {
+            return None;
+        }
+        let (name, vip_name) = (self.name_of(other), &vip.config.name);
+        if let Some(mac) = vip.claims.answers(now) {
+            return Some(format!(
+                "{name} is not heard, but {mac} answers for {vip_name}: not taken while it does"
+            ));
+        }
+        let waited = self.heard(other).is_some() || now >= self.started + BOOT_WAIT;
+        (waited && !self.gateway_answers(now)).then(|| {
+            format!(
+                "{name} is not heard, and the gateway does not answer: this node may be the one that is cut off, and does not take {vip_name}"
+            )
+        })
     }
 
     fn gateway_answers(&self, now: Instant) -> bool {
@@ -198,9 +226,14 @@ impl Engine {
         let says = peer.holds(vip.id(), &self.config.timers, now).is_some();
         let seen = vip.rival_seen.is_some_and(|at| now.since(at) < SELF_LEASE);
         let Some(bid) = peer.bid(vip.id()).filter(|_| says || seen) else { return false };
-        let standing = |node, priority| Standing { node, priority, incumbent: false };
-        let mine = self.standing(vip, now);
-        let both = vec![standing(other, bid.priority), standing(self.me(), mine)];
+        let standing = |node, priority, held: Duration| Standing {
+            node,
+            priority,
+            incumbent: false,
+            held_down: !held.is_zero(),
+        };
+        let mine = standing(self.me(), self.standing(vip, now), self.flaps.left(now));
+        let both = vec![standing(other, bid.priority, peer.held_down(now)), mine];
         match rank::order(vip.id(), true, both).first() {
             Some(first) => *first == other,
             None => other < self.me(),

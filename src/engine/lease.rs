@@ -280,7 +280,7 @@ impl AtVoter {
 mod tests {
     use super::*;
     use haclusterd_proto::ClusterId;
-    use haclusterd_proto::cluster::{Step, Verdict};
+    use haclusterd_proto::cluster::Verdict;
 
     const TIMERS: Timers = Timers { advert: Duration::from_millis(50), lease: Duration::from_millis(500) };
     const VIP: VipId = VipId(7);
@@ -308,7 +308,7 @@ mod tests {
     /// Two of three voters have granted the VIP to an advert sent at 0.
     fn granted(lease_ms: u64) -> Lease {
         let voters = (1..=3).map(node).collect();
-        let set = VoterSet { cluster: ClusterId([0; 16]), version: 1, step: Step::Plain, voters };
+        let set = VoterSet { voters, ..VoterSet::first(ClusterId([0; 16]), node(1)) };
         let mut lease = Lease::default();
         lease.adopt(&set, &[], at(0));
         for _ in 0..2 {

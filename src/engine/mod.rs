@@ -10,12 +10,14 @@ mod course;
 mod drain;
 pub mod elect;
 mod facts;
+pub mod flaps;
 pub mod health;
 pub mod heir;
 mod intake;
 pub mod lease;
 pub mod peers;
 pub mod rank;
+mod reform;
 pub mod seat;
 mod speech;
 mod status;
@@ -26,8 +28,9 @@ pub mod voters;
 
 use claims::Claims;
 use elect::{Elect, Owner};
+use flaps::Flaps;
 use haclusterd_proto::cluster::{Advert, Answer, Bid, Message, SignedVoters, Step, VoterSet, VotersStamp};
-use haclusterd_proto::control::Mode;
+use haclusterd_proto::control::{Mode, VoterRequest};
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{AddrId, ClusterId, MacAddr, NodeId, Priority, Term, VipId};
 use health::{CheckConfig, Health, Outcome};
@@ -77,6 +80,8 @@ pub struct Config {
     /// The lease that an earlier run of this node may have granted.
     pub earlier_lease: Duration,
     pub voters_max: usize,
+    /// Two voters need each other: neither holds a VIP alone.
+    pub strict_pair: bool,
     /// A gateway is configured: two-node mode takes over only while it answers.
     pub gateway: bool,
     pub vips: Vec<VipConfig>,
@@ -126,6 +131,8 @@ pub enum Input {
         result: Result<(), String>,
     },
     Reconfigure(Box<Config>),
+    /// An operator's wish; [`Engine::judge_voters`] tells whether it is granted.
+    ChangeVoters(VoterRequest),
     /// Another host uses this node's key.
     Clone(String),
     /// Hand every VIP over and exit; `leave`: for good.
@@ -159,6 +166,8 @@ pub enum Action {
     Publish(Box<MemberRecord>),
     SignVoters(VoterSet),
     StoreVoters(SignedVoters),
+    /// These were removed: no connection with them any more.
+    Dismiss(Vec<NodeId>),
     /// What a successor within the lease would have to know.
     Remember(Box<Memory>),
     Log(Event),
@@ -189,6 +198,8 @@ pub(crate) struct VipState {
     better: Option<(NodeId, Instant)>,
     /// Two-node mode: when the other's hardware address last answered for the VIP that we hold.
     rival_seen: Option<Instant>,
+    /// A member says that it holds the VIP that this node holds.
+    contested: bool,
     conflict_at: Option<Instant>,
     highest: Term,
     /// The owner as last reported, and since when.
@@ -208,6 +219,7 @@ pub struct Engine {
     config: Config,
     started: Instant,
     health: Health,
+    flaps: Flaps,
     peers: Peers,
     lease: Lease,
     voter: Voter,
@@ -248,6 +260,7 @@ impl Engine {
         let mut engine = Engine {
             started: now,
             health: Health::new(&config.checks),
+            flaps: Flaps::default(),
             peers: Peers::default(),
             lease: Lease::default(),
             voter: Voter::new(config.record.incarnation, config.timers, config.earlier_lease, now),
@@ -268,6 +281,7 @@ impl Engine {
         };
         if let Some(set) = engine.voters.set().cloned() {
             engine.lease.adopt(&set, &[], now);
+            engine.dismiss(now);
         }
         engine
     }
@@ -282,6 +296,8 @@ impl Engine {
             return std::mem::take(&mut self.out);
         }
         self.take_in(input, now);
+        let well = self.fitness(now).is_some() && self.vips.iter().all(|vip| vip.interface.is_ok());
+        self.dirty |= self.flaps.observe(well, now);
         self.grow_voters(now);
         self.settle(now);
         for _ in 0..4 {
@@ -314,6 +330,7 @@ impl Engine {
             Input::GatewayAnswered => self.gateway_at = Some(now),
             Input::Voters(signed) => self.offer_voters(&signed),
             Input::VotersStored { stamp, result } => self.voters_stored(stamp, result, now),
+            Input::ChangeVoters(request) => self.change_voters(&request, now),
             Input::Reconfigure(config) => self.reconfigure(*config, now),
             Input::Clone(from) => self.warn_once(format!("another host at {from} uses this node's key: two nodes must not share a state directory; stop one of them and join it again under its own name"), now),
             Input::Shutdown { leave } => self.shutdown(leave, now),
@@ -421,7 +438,11 @@ impl Elect for Engine {
             }
             Some(Drain::Done) | None => None,
         };
-        vips.chain(self.voter.deadline(now)).chain([self.next_advert]).chain(drain).min()
+        vips.chain(self.voter.deadline(now))
+            .chain([self.next_advert])
+            .chain(self.flaps.deadline())
+            .chain(drain)
+            .min()
     }
 }
 
@@ -445,6 +466,7 @@ impl VipState {
             free_since: None,
             better: None,
             rival_seen: None,
+            contested: false,
             conflict_at: None,
             highest: Term::default(),
             owner: Owner::Nobody,

@@ -82,6 +82,11 @@ impl Voter {
         self.holders_only_until = now + self.timers.silence();
     }
 
+    /// The other voters are gone for good: what they granted must have ended before anything is granted anew.
+    pub fn recover(&mut self, now: Instant) {
+        (self.silent_until, self.awake) = (now + self.timers.silence(), false);
+    }
+
     /// When the next session ends, or the silence.
     #[must_use]
     pub fn deadline(&self, now: Instant) -> Option<Instant> {

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod control;
+pub mod fence;
 pub mod gossip;
 pub mod identity;
 pub mod join;

@@ -12,7 +12,7 @@ use crate::engine::time::Instant;
 use crate::engine::{Action, Input};
 use haclusterd_proto::cluster::{Message, SignedVoters, VoterSet};
 use haclusterd_proto::member::MemberRecord;
-use haclusterd_proto::{MacAddr, VipId, codec};
+use haclusterd_proto::{MacAddr, NodeId, VipId, codec};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -29,6 +29,8 @@ pub enum Work {
     Publish(Box<MemberRecord>),
     Sign(VoterSet),
     Store(SignedVoters),
+    /// These are no members any more.
+    Dismiss(Vec<NodeId>),
 }
 
 /// Called for every input that an adapter has; it must not block.
@@ -110,6 +112,7 @@ impl Ports {
             Action::ProbeGateway => self.probe_gateway(),
             Action::Publish(record) => (self.work)(Work::Publish(record)),
             Action::SignVoters(set) => (self.work)(Work::Sign(set)),
+            Action::Dismiss(nodes) => (self.work)(Work::Dismiss(nodes)),
             Action::Remember(_) => {}
             Action::StoreVoters(signed) => (self.work)(Work::Store(signed)),
             Action::Log(event) if event.warning => tracing::warn!("{}", event.text),

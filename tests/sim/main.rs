@@ -10,7 +10,7 @@ mod journals;
 mod world;
 
 use haclusterd::io::journal::{Decided, Replay};
-use haclusterd_proto::control::Mode;
+use haclusterd_proto::control::{Mode, VoterRequest};
 use journals::Journals;
 use std::path::{Path, PathBuf};
 use world::{MS, Plan, SECOND, World};
@@ -30,6 +30,7 @@ fn plan(seed: u64) -> Plan {
         duplicates: *rng.choice(&[0, 10]).unwrap_or(&0),
         delay: *rng.choice(&[MS, 5 * MS, 60 * MS]).unwrap_or(&MS),
         preempt: rng.bool(),
+        strict_pair: rng.u8(0..4) == 0,
     }
 }
 
@@ -38,7 +39,7 @@ fn trouble(world: &mut World) {
     let nodes = world.hosts.len();
     let at = world.rng.usize(0..nodes);
     let other = world.rng.usize(0..nodes);
-    match world.rng.u8(0..25) {
+    match world.rng.u8(0..29) {
         0 | 1 => world.kill(at),
         2 => world.power_off(at),
         3..=5 => world.start(at),
@@ -85,11 +86,40 @@ fn trouble(world: &mut World) {
             let pause = world.rng.u64(20 * MS..600 * MS);
             world.restart(at, pause);
         }
+        23..=25 => reform(world),
         _ => {
             world.note("all links mended");
             world.cut.clear();
         }
     }
+}
+
+/// An operator changes who votes. What he vouches for is so: who is removed or left behind is off, and stays off.
+fn reform(world: &mut World) {
+    let at = world.rng.usize(0..world.hosts.len());
+    let name = format!("n{at}");
+    let request = match world.rng.u8(0..8) {
+        0..=2 => VoterRequest::Add { name, witness: world.rng.u8(0..4) == 0 },
+        3 | 4 => VoterRequest::Remove { name },
+        5 => VoterRequest::Automatic,
+        6 if at != 0 && world.rng.u8(0..3) == 0 => {
+            world.power_off(at);
+            world.hosts[at].left = true;
+            world.run_until(world.now + 400 * MS);
+            VoterRequest::Expel { name, force: false }
+        }
+        7 if world.rng.u8(0..6) == 0 => {
+            for other in (1..world.hosts.len()).filter(|other| *other != at) {
+                world.power_off(other);
+                world.hosts[other].left = true;
+            }
+            world.run_until(world.now + 400 * MS);
+            let keep = [0, at].into_iter().map(|at| format!("n{at}")).take(if at == 0 { 1 } else { 2 });
+            VoterRequest::Recover { keep: keep.collect() }
+        }
+        _ => return,
+    };
+    world.ask_voters(request);
 }
 
 fn course(seed: u64, journals: Option<&Path>) -> World {
@@ -109,6 +139,7 @@ fn course(seed: u64, journals: Option<&Path>) -> World {
     world.heal();
     world.run_until(world.now + 3 * SECOND);
     world.heal(); // who was still on its way out
+    world.ask_voters(VoterRequest::Automatic);
     world.run_until(world.now + 12 * SECOND);
     world
 }
@@ -120,12 +151,14 @@ fn settled(world: &mut World) {
     }
     for vip in world.vips() {
         let holders = world.holders(vip);
-        let witness = |at: usize| world.plan.witness && at + 1 == world.hosts.len();
-        let fit = (0..world.hosts.len()).any(|at| !(world.hosts[at].left || witness(at)));
-        if fit && holders.len() != 1 {
+        let pair = world.hosts.iter().any(|host| host.mode == Mode::TwoNode);
+        let candidate =
+            |at: &usize| !world.hosts[*at].left && !world.is_witness(*at) && (!pair || world.votes(*at));
+        let candidates: Vec<usize> = (0..world.hosts.len()).filter(candidate).collect();
+        if !candidates.is_empty() && holders.len() != 1 {
             world.violations.push(format!("I5: {vip} is held by {holders:?} when all is well"));
         }
-        let best = !world.hosts[0].left && world.plan.preempt && world.hosts[0].mode != Mode::Joining;
+        let best = candidates.contains(&0) && world.plan.preempt && !world.is_held_down(0);
         if best && holders.len() == 1 && holders[0] != 0 {
             world.violations.push(format!("I7: {vip} is held by {holders:?}, not by the best-ranked"));
         }

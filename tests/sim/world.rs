@@ -10,8 +10,8 @@ use haclusterd::engine::heir::{Inheritance, Memory};
 use haclusterd::engine::time::{Instant, Timers};
 use haclusterd::engine::{Action, Config, Engine, Input, VipConfig};
 use haclusterd::io::journal::Header;
-use haclusterd_proto::cluster::{Message, SignedVoters, Step, VoterSet};
-use haclusterd_proto::control::{Health, Mode};
+use haclusterd_proto::cluster::{Message, SignedVoters, VoterSet};
+use haclusterd_proto::control::{Health, Mode, VoterRequest};
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{ClusterId, Incarnation, MacAddr, NodeId, Role, VipId};
 use std::cmp::Reverse;
@@ -38,6 +38,8 @@ pub struct Plan {
     /// At most, one way.
     pub delay: Micros,
     pub preempt: bool,
+    /// Two voters need each other.
+    pub strict_pair: bool,
 }
 
 pub struct Host {
@@ -154,7 +156,7 @@ impl World {
             pair_terms: BTreeSet::new(),
             forgot: false,
         };
-        let first = VoterSet { cluster: CLUSTER, version: 1, step: Step::Plain, voters: vec![node(0)] };
+        let first = VoterSet::first(CLUSTER, node(0));
         world.hosts[0].disk = Some(SignedVoters { set: first, signature: Vec::new() });
         world.at(GOSSIP, Happening::Gossip);
         world
@@ -244,6 +246,7 @@ impl World {
             timers: LAN,
             earlier_lease: Duration::ZERO,
             voters_max: 3,
+            strict_pair: self.plan.strict_pair,
             gateway: false,
             vips: vips.collect(),
             checks: vec![check],
@@ -299,6 +302,14 @@ impl World {
                 self.feed(at, input);
             }
             self.feed(at, Input::Deadline);
+        }
+    }
+
+    /// An operator at the issuer, who may be refused.
+    pub fn ask_voters(&mut self, request: VoterRequest) {
+        if self.hosts[0].engine.is_some() && !self.hosts[0].paused {
+            self.note(&format!("an operator asks {request:?}"));
+            self.feed(0, Input::ChangeVoters(request));
         }
     }
 
@@ -481,6 +492,7 @@ impl World {
                 self.hosts[at].run += 1;
                 self.forgot = true;
             }
+            Action::Dismiss(_) => {} // the engine does not listen to them either
             Action::Remember(memory) => self.hosts[at].memory = Some(*memory),
             Action::Announce(_) | Action::ProbeGateway => {}
         }
@@ -560,6 +572,24 @@ impl World {
     fn serves(&self, at: usize, vip: VipId) -> bool {
         let open = self.hosts[at].gate.get(&vip).is_some_and(|until| self.local(at) < *until);
         open && self.hosts[at].kernel.contains_key(&vip)
+    }
+
+    /// Holds no address, by its role or by an operator's word.
+    pub fn is_witness(&self, at: usize) -> bool {
+        let named = |signed: &SignedVoters| signed.set.witnesses.contains(&node(at));
+        (self.plan.witness && at + 1 == self.hosts.len()) || self.hosts[0].disk.as_ref().is_some_and(named)
+    }
+
+    /// By the issuer's newest set.
+    pub fn votes(&self, at: usize) -> bool {
+        self.hosts[0].disk.as_ref().is_some_and(|signed| signed.set.contains(node(at)))
+    }
+
+    /// Has it failed so often that it comes last?
+    pub fn is_held_down(&self, at: usize) -> bool {
+        let Some(engine) = &self.hosts[at].engine else { return false };
+        let members = engine.snapshot(0, self.local(at)).members;
+        members.iter().any(|member| member.me && member.held_down_ms.is_some())
     }
 
     /// Is anybody who left still a voter by the issuer's set?

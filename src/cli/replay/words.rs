@@ -6,6 +6,7 @@ use crate::engine::time::Instant;
 use crate::engine::{Action, Config, Input};
 use crate::io::journal::Header;
 use haclusterd_proto::cluster::{Message, VoterSet};
+use haclusterd_proto::control::VoterRequest;
 use haclusterd_proto::{NodeId, VipId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,6 +109,7 @@ impl Book {
             Input::Clone(from) => format!("this node's key is used at {from}"),
             Input::Shutdown { leave: true } => "told to leave".into(),
             Input::Shutdown { leave: false } => "told to stop".into(),
+            Input::ChangeVoters(request) => format!("told of the voters: {}", wish(request)),
             Input::Restart => "told to restart".into(),
         }
     }
@@ -140,6 +142,7 @@ impl Book {
             }
             Action::SignVoters(set) => (None, false, format!("sign {}", self.voters(set))),
             Action::StoreVoters(signed) => (None, false, format!("store {}", self.voters(&signed.set))),
+            Action::Dismiss(nodes) => (None, false, format!("dismiss {}", self.all(nodes))),
             Action::Remember(_) => (None, true, "remember what a successor must know".into()),
             Action::Log(event) => {
                 (None, false, format!("{} {:?}", if event.warning { "warn" } else { "log" }, event.text))
@@ -154,8 +157,11 @@ impl Book {
     }
 
     fn voters(&self, set: &VoterSet) -> String {
-        let names: Vec<String> = set.voters.iter().map(|node| self.node(*node)).collect();
-        format!("voters {} ({:?}: {})", set.version, set.step, names.join(" "))
+        format!("voters {} ({:?}: {})", set.version, set.step, self.all(&set.voters))
+    }
+
+    fn all(&self, nodes: &[NodeId]) -> String {
+        nodes.iter().map(|node| self.node(*node)).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -165,6 +171,17 @@ fn message_kind(message: &Message) -> &'static str {
         Message::Answer(_) => "answer",
         Message::Freed(_) => "freed",
         Message::Voters(_) => "voters",
+    }
+}
+
+fn wish(request: &VoterRequest) -> String {
+    match request {
+        VoterRequest::Add { name, witness: true } => format!("add {name} as a witness"),
+        VoterRequest::Add { name, witness: false } => format!("add {name}"),
+        VoterRequest::Remove { name } => format!("remove {name}"),
+        VoterRequest::Expel { name, .. } => format!("expel {name}"),
+        VoterRequest::Automatic => "choose again".into(),
+        VoterRequest::Recover { keep } => format!("only {} are left", keep.join(" ")),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::engine::elect::Elect;
 use crate::engine::health::{CheckConfig, Outcome};
 use crate::engine::time::{Instant, Timers};
 use crate::engine::{Action, Config, Engine, Input, VipConfig};
-use haclusterd_proto::cluster::{SignedVoters, Step, VoterSet};
+use haclusterd_proto::cluster::{SignedVoters, VoterSet};
 use haclusterd_proto::member::{Health, MemberRecord};
 use haclusterd_proto::{AddrId, ClusterId, Incarnation, MacAddr, NodeId, Role, VipId};
 use std::collections::VecDeque;
@@ -53,14 +53,14 @@ fn config() -> Config {
         earlier_lease: Duration::ZERO,
         voters_max: 3,
         gateway: false,
+        strict_pair: false,
         vips: vec![vip],
         checks: vec![CheckConfig { name: "nginx".into(), rise: 1, fall: 1, weight: 0 }],
     }
 }
 
 fn voters() -> SignedVoters {
-    let set = VoterSet { cluster: CLUSTER, version: 1, step: Step::Plain, voters: vec![ME] };
-    SignedVoters { set, signature: vec![1, 2, 3] }
+    SignedVoters { set: VoterSet::first(CLUSTER, ME), signature: vec![1, 2, 3] }
 }
 
 pub fn header() -> Header {
