@@ -88,6 +88,8 @@ pub struct Cluster {
     pub voters_in_contact: usize,
     pub quorum: usize,
     pub members_alive: usize,
+    /// The kernel of the node that answers cuts a VIP off to the millisecond when its daemon cannot renew.
+    pub fence: bool,
 }
 
 /// What keeps a VIP from having two owners.

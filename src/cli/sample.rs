@@ -25,6 +25,7 @@ pub fn three_nodes() -> Snapshot {
             voters_in_contact: 3,
             quorum: 2,
             members_alive: 3,
+            fence: true,
         },
         members: vec![member(1, 150, 24), member(2, 100, 29), member(3, 100, 29)],
         vips: vec![Vip {

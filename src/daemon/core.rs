@@ -1,10 +1,12 @@
 //! The loop: wait, ask the engine, perform. Nothing in it waits for a disk, a name or another process.
 
-use super::{DaemonError, Entrance, Lanes, ToCore, ToOffice, engine_config, verify_voters};
+use super::{DaemonError, Entrance, Lanes, ToCore, ToOffice, engine_config, heritage, verify_voters};
 use crate::config::Config;
 use crate::engine::elect::Elect;
+use crate::engine::heir::Memory;
 use crate::engine::{self, Action, Engine, Input};
 use crate::io::clock;
+use crate::io::gates::Gates;
 use crate::io::identity::{self, Identity};
 use crate::io::journal::{Header, Recorder};
 use crate::io::netlink::Kernel;
@@ -26,6 +28,8 @@ pub(super) struct Seat {
     pub identity: Arc<Identity>,
     pub engine: engine::Config,
     pub voters: Option<SignedVoters>,
+    /// What an earlier run on this host left.
+    pub memory: Option<Memory>,
     pub journal: Recorder,
     pub entrance: Entrance<ToCore>,
     pub office: Entrance<ToOffice>,
@@ -54,11 +58,13 @@ pub(super) fn run(seat: Seat, inbox: Lanes<ToCore>, ready: oneshot::Sender<Resul
         match open(seat).await {
             Ok((core, transport, alive)) => {
                 let _ = ready.send(Ok(transport.clone()));
-                core.run(inbox).await;
+                let successor = core.run(inbox).await;
                 let _ = alive.send(());
-                // Gossip's last words still need the transport.
-                tokio::time::sleep(LAST_WORDS).await;
-                transport.close().await;
+                if !successor {
+                    // Gossip's last words still need the transport.
+                    tokio::time::sleep(LAST_WORDS).await;
+                    transport.close().await;
+                }
             }
             Err(error) => drop(ready.send(Err(error))),
         }
@@ -66,12 +72,14 @@ pub(super) fn run(seat: Seat, inbox: Lanes<ToCore>, ready: oneshot::Sender<Resul
 }
 
 async fn open(seat: Seat) -> Result<(Core, Transport, oneshot::Sender<()>), DaemonError> {
-    let Seat { alive, config, identity, engine, voters, mut journal, entrance, office } = seat;
+    let Seat { alive, config, identity, engine, voters, memory, mut journal, entrance, office } = seat;
     let news = entrance.clone();
     // First: a second daemon on this host must fail before it sweeps the first one's addresses.
     let transport = start_transport(&config, &identity, &entrance, &office)?;
     let kernel = Kernel::start(Arc::new(move |event| news.send(ToCore::Kernel(event)))).await?;
-    for (_, net) in kernel.sweep().await? {
+    let heritage = heritage::find(&config, memory.unwrap_or_default());
+    let gates = Gates::start(&heritage.gates);
+    for (_, net) in kernel.sweep(&heritage.addresses()).await? {
         tracing::warn!("{net} was left behind by an earlier run and is removed");
     }
     let inputs = entrance.clone();
@@ -80,10 +88,11 @@ async fn open(seat: Seat) -> Result<(Core, Transport, oneshot::Sender<()>), Daem
         &config,
         transport.clone(),
         kernel,
+        gates,
         Arc::new(move |input| inputs.offer(ToCore::Input(input))),
         Box::new(move |job| work.send(ToOffice::Work(job))),
     );
-    let header = Header::new(engine, voters, None, clock::now());
+    let header = Header::new(engine, voters, heritage.inheritance, clock::now());
     journal.begin(&header);
     let engine = header.engine();
     Ok((
@@ -126,7 +135,8 @@ fn start_transport(
 }
 
 impl Core {
-    async fn run(mut self, mut inbox: Lanes<ToCore>) {
+    /// True: what is held is left to a successor.
+    async fn run(mut self, mut inbox: Lanes<ToCore>) -> bool {
         let mut listened = clock::now();
         let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
         let mut fed = clock::now();
@@ -149,6 +159,8 @@ impl Core {
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             }
         }
+        self.ports.close();
+        !self.engine.drains()
     }
 
     async fn take(&mut self, message: ToCore) {
@@ -230,11 +242,18 @@ impl Core {
             vip.addresses = config.addresses.iter().map(ToString::to_string).collect();
             vip.interface = config.interface.clone().unwrap_or_default();
         }
+        let gates = self.ports.gates();
+        snapshot.cluster.fence = gates.missing().is_none();
+        if let Some(reason) = gates.missing().filter(|_| !self.config.vips.is_empty()) {
+            snapshot.warnings.push(format!("no fence: {reason}"));
+        }
         let counters = [
             ("core_queue_dropped", self.entrance.dropped.load(Ordering::Relaxed)),
             ("office_queue_dropped", self.office.dropped.load(Ordering::Relaxed)),
             ("journal_dropped", self.journal.dropped()),
             ("messages_malformed", self.malformed),
+            ("fence_repairs", gates.repairs),
+            ("fence_failures", gates.failures),
             ("messages_oversize", self.ports.counters.oversize.load(Ordering::Relaxed)),
             ("frames_unsent", self.ports.counters.unsent.load(Ordering::Relaxed)),
         ];

@@ -5,9 +5,11 @@
 //! probes, the local socket, joins, signals and everything that touches a disk. They talk through bounded queues.
 
 mod core;
+mod heritage;
 mod office;
 
 use crate::config::{Config, ConfigError};
+use crate::engine::heir::Memory;
 use crate::engine::{self, VipConfig};
 use crate::io::control::ControlError;
 use crate::io::gossip::GossipError;
@@ -17,7 +19,7 @@ use crate::io::netlink::{self, KernelError};
 use crate::io::ports::Work;
 use crate::io::quic::{Transport, TransportError};
 use crate::io::state::{self, StateError};
-use crate::io::{clock, probe};
+use crate::io::{clock, memory, probe};
 use bytes::Bytes;
 use haclusterd_proto::cluster::SignedVoters;
 use haclusterd_proto::control::{Snapshot, VoterRequest};
@@ -162,6 +164,7 @@ struct Start {
     identity: Arc<Identity>,
     voters: Option<SignedVoters>,
     engine: engine::Config,
+    memory: Option<Memory>,
 }
 
 /// Runs until a signal, `leave`, or a failure that no waiting mends.
@@ -183,6 +186,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
             identity: start.identity.clone(),
             engine: start.engine.clone(),
             voters: start.voters.clone(),
+            memory: start.memory.clone(),
             journal,
             entrance: core.clone(),
             office,
@@ -225,7 +229,11 @@ fn prepare(options: Options) -> Result<Start, DaemonError> {
     let generation = generation(&options);
     let mut engine = engine_config(&config, &identity, Incarnation(random_u128()), generation);
     engine.earlier_lease = state::swap_lease(&options.state_dir, config.cluster.timers.lease)?;
-    Ok(Start { config, identity: Arc::new(identity), voters, engine, options })
+    let memory = memory::load(&memory::place(&options.socket)).unwrap_or_else(|error| {
+        tracing::warn!("what an earlier run held is not taken over: {error}");
+        None
+    });
+    Ok(Start { config, identity: Arc::new(identity), voters, engine, memory, options })
 }
 
 /// A node that cannot be recorded runs all the same.

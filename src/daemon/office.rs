@@ -10,7 +10,7 @@ use crate::io::join::{JoinServer, Offer};
 use crate::io::ports::Work;
 use crate::io::probe::{self, Running};
 use crate::io::quic::Transport;
-use crate::io::{control, state, tokens};
+use crate::io::{control, memory, state, systemd, tokens};
 use futures::FutureExt;
 use haclusterd_proto::NodeId;
 use haclusterd_proto::cluster::SignedVoters;
@@ -109,6 +109,7 @@ impl Office {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        let mut replace = signal(SignalKind::user_defined2())?;
         loop {
             tokio::select! {
                 Some(job) = work.recv() => self.perform(job),
@@ -116,7 +117,8 @@ impl Office {
                     end.map_err(|_| DaemonError::CoreEnded)?;
                     break;
                 }
-                _ = terminate.recv() => self.stop(),
+                _ = terminate.recv() => self.end().await,
+                _ = replace.recv() => self.restart(),
                 _ = interrupt.recv() => self.stop(),
                 _ = hangup.recv() => self.reload(),
             }
@@ -125,6 +127,25 @@ impl Office {
             gossip.stop().await;
         }
         Ok(())
+    }
+
+    /// A stop, or the first half of a restart.
+    async fn end(&self) {
+        match systemd::restarts().await {
+            true => self.restart(),
+            false => self.stop(),
+        }
+    }
+
+    /// A successor that cannot start would leave every VIP without an owner for a lease.
+    fn restart(&self) {
+        match Config::load(&self.start.options.config) {
+            Ok(_) => self.core.send(ToCore::Input(Input::Restart)),
+            Err(error) => {
+                tracing::error!("no run could follow this one, so the VIPs are handed over:\n{error}");
+                self.stop();
+            }
+        }
     }
 
     fn stop(&self) {
@@ -141,6 +162,12 @@ impl Office {
             }
             ToOffice::Work(Work::Store(signed)) => self.store(signed),
             ToOffice::Work(Work::Dismiss(nodes)) => self.dismiss(nodes),
+            ToOffice::Work(Work::Remember(memory)) => {
+                // On the spot, for the last one must win; it is not synced, and lies in memory as a rule.
+                if let Err(error) = memory::store(&memory::place(&self.start.options.socket), &memory) {
+                    tracing::warn!("a restart would not take over what is held: {error}");
+                }
+            }
             ToOffice::Stream { from, addr, bytes } => drop(self.gossip_in.try_send((from, addr, bytes))),
             ToOffice::Join(connection) => drop(tokio::spawn(self.joins.clone().serve(connection))),
             ToOffice::Greet => self.gossip.greet(),

@@ -72,6 +72,7 @@ impl Engine {
             voters_change: self.voters.wish().map(str::to_owned),
             quorum: set.map_or(0, haclusterd_proto::cluster::VoterSet::quorum),
             members_alive: members.iter().filter(|m| m.state == MemberState::Alive).count(),
+            fence: false, // the edge knows
         }
     }
 

@@ -173,7 +173,7 @@ impl Voters {
     /// The version that a node with this stamp should have instead, if any.
     #[must_use]
     pub fn newer_for(&self, node: NodeId, stamp: VotersStamp) -> Option<&SignedVoters> {
-        let prepared = self.prepared.as_ref();
+        let prepared = self.prepared.as_ref().filter(|next| next.set.contains(node) || self.is_voter(node));
         [prepared, self.current.as_ref()]
             .into_iter()
             .flatten()

@@ -4,7 +4,7 @@
 //! time) and of its inputs. A journal holds just these, a line of JSON each:
 //!
 //! ```text
-//! {"schema":1,"version":"0.1.0","started":81234567,"config":{..},"voters":{..},"inheritance":null}
+//! {"schema":1,"version":"0.1.0","started":81234567,"config":{..},"voters":{..},"inheritance":{..}}
 //! {"step":{"at":81234600,"input":{..},"actions":"9f86d081884c7d65"}}
 //! {"gap":{"lost":17}}     the disk was too slow for so many inputs; what follows cannot be replayed
 //! "full"                  the journal had reached its bound
@@ -52,7 +52,7 @@ pub struct Header {
     pub started: Instant,
     pub config: Config,
     pub voters: Option<SignedVoters>,
-    pub inheritance: Option<Inheritance>,
+    pub inheritance: Inheritance,
 }
 
 /// One input, and a digest of what the engine made of it.
@@ -84,7 +84,7 @@ impl Header {
     pub fn new(
         config: Config,
         voters: Option<SignedVoters>,
-        inheritance: Option<Inheritance>,
+        inheritance: Inheritance,
         started: Instant,
     ) -> Header {
         Header { schema: SCHEMA, version: VERSION.into(), started, config, voters, inheritance }
@@ -92,11 +92,8 @@ impl Header {
 
     #[must_use]
     pub fn engine(&self) -> Engine {
-        let engine = Engine::new(self.config.clone(), self.voters.clone(), self.started);
-        match &self.inheritance {
-            Some(inheritance) => engine.inherit(inheritance, self.started),
-            None => engine,
-        }
+        Engine::new(self.config.clone(), self.voters.clone(), self.started)
+            .inherit(&self.inheritance, self.started)
     }
 }
 

@@ -185,7 +185,7 @@ impl World {
         let keeps = |vip: &VipId| heritage.gates.iter().any(|(kept, _)| kept == vip);
         self.hosts[at].kernel.retain(|vip, _| keeps(vip)); // the sweep
         self.hosts[at].gate.retain(|vip, _| keeps(vip));
-        let header = Header::new(config, self.hosts[at].disk.clone(), Some(heritage), now);
+        let header = Header::new(config, self.hosts[at].disk.clone(), heritage, now);
         if let Some(journals) = &mut self.journals {
             journals.begin(at, self.hosts[at].generation, &header);
         }

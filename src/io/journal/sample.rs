@@ -3,6 +3,7 @@
 use super::{Header, Recorder, record};
 use crate::engine::elect::Elect;
 use crate::engine::health::{CheckConfig, Outcome};
+use crate::engine::heir::Inheritance;
 use crate::engine::time::{Instant, Timers};
 use crate::engine::{Action, Config, Engine, Input, VipConfig};
 use haclusterd_proto::cluster::{SignedVoters, VoterSet};
@@ -64,7 +65,7 @@ fn voters() -> SignedVoters {
 }
 
 pub fn header() -> Header {
-    Header::new(config(), Some(voters()), None, STARTED)
+    Header::new(config(), Some(voters()), Inheritance::default(), STARTED)
 }
 
 /// Three seconds, in which the node takes its VIP; how many inputs there were.
