@@ -153,7 +153,47 @@ fn a_planned_stop_hands_over() {
             stop(lab);
             lab.node(1).start();
         };
-        lab.observe("restart of the owner", seconds(4), restart).never_two().ends_with(1);
+        lab.observe("stop and start of the owner", seconds(4), restart).never_two().ends_with(1);
+    });
+}
+
+/// Within the lease, a new run goes on with what the one before held: no client notices.
+#[test]
+fn a_restart_moves_nothing() {
+    alone(|| {
+        let mut lab = Lab::form(THREE, "10.0.0.100/24,fd00::100/64");
+        for (what, signal) in
+            [("restart for an upgrade", Signal::USR2), ("killed and started at once", Signal::KILL)]
+        {
+            let restart = |lab: &mut Lab| {
+                lab.node(1).signal(signal);
+                lab.node(1).reap();
+                lab.node(1).start();
+            };
+            let seen = lab.observe(what, seconds(3), restart);
+            seen.never_two().ends_with(1);
+            assert_eq!((seen.failed(), &seen.holding.order[..]), (0, &[1][..]), "{seen:?}");
+            assert!(lab.node(1).log().contains("no VIP moves"), "{}", lab.node(1).log());
+        }
+    });
+}
+
+#[test]
+fn a_flushed_ruleset_is_repaired_and_a_clean_stop_leaves_nothing() {
+    alone(|| {
+        let mut lab = Lab::form(THREE, VIP);
+        lab.net.nft(1, "add table inet others");
+        lab.observe("ruleset flushed", seconds(1), |lab| drop(lab.net.nft(1, "flush ruleset")))
+            .never_two()
+            .ends_with(1);
+        lab.until("the fence stands again", |lab| {
+            lab.net.nft(1, "list ruleset").contains("table netdev haclusterd")
+        });
+        assert_eq!(lab.node(1).ask("status").unwrap()["counters"]["fence_repairs"], 1);
+        lab.net.nft(1, "add table inet others");
+        lab.node(1).signal(Signal::TERM);
+        lab.node(1).reap();
+        assert_eq!(lab.net.nft(1, "list ruleset").trim(), "table inet others {\n}");
     });
 }
 
