@@ -7,6 +7,7 @@ pub mod gates;
 pub mod gossip;
 pub mod identity;
 pub mod join;
+pub mod journal;
 pub mod memory;
 pub mod neighbor;
 pub mod netlink;

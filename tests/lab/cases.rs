@@ -368,3 +368,45 @@ fn a_member_without_a_vote_is_heard_when_it_leaves_and_may_join_again() {
         });
     });
 }
+
+/// The node takes the VIP, gives it up, is cut off, reloads and restarts; the run that takes over is killed. The replay
+/// must decide both runs as the daemon did.
+#[test]
+fn a_daemons_journal_replays_to_the_same_decisions() {
+    alone(|| {
+        let mut lab = Lab::form(THREE, VIP);
+        lab.node(2).signal(Signal::TERM);
+        lab.node(2).reap();
+        lab.node(2).start_recorded();
+        lab.until("lb2 is back", |lab| {
+            let status = lab.nodes[1].ask("status").unwrap_or_default();
+            status["cluster"]["voters_in_contact"] == 3 && status["vips"][0]["owner"] == "lb1"
+        });
+        lab.node(1).kill_nginx();
+        lab.until_owned_by(2);
+        lab.net.cut(2);
+        lab.until("lb2 has let go", |lab| lab.vip(2)["mine"] == false);
+        lab.net.mend();
+        lab.node(1).start_nginx();
+        lab.until_owned_by(1);
+        let raised = lab.node(2).config().replace("priority = 100", "priority = 200");
+        lab.node(2).set_config(&raised);
+        lab.node(2).signal(Signal::HUP);
+        lab.until_owned_by(2);
+        lab.node(2).signal(Signal::USR2);
+        lab.node(2).reap();
+        lab.node(2).start_recorded();
+        lab.until_owned_by(2);
+        lab.node(2).kill();
+        let journal = lab.node(2).journal();
+        let first = lab.node(2).must(&["replay", &format!("{journal}.1")]);
+        let courses = ["nobody -> lb2 (term", "let go", "new configuration", "told to restart", "exit"];
+        for told in courses.into_iter().chain(["decided as the daemon did"]) {
+            assert!(first.contains(told), "{told}:\n{first}");
+        }
+        let heir = lab.node(2).must(&["replay", &journal]);
+        for told in ["takes over from its earlier run", "decided as the daemon did"] {
+            assert!(heir.contains(told), "{told}:\n{heir}");
+        }
+    });
+}
