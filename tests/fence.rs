@@ -5,6 +5,7 @@
 
 #[path = "fence/client.rs"]
 mod client;
+#[allow(dead_code, reason = "the fence reports nothing")]
 mod netns;
 #[path = "fence/repair.rs"]
 mod repair;
