@@ -20,12 +20,12 @@ pub async fn restarts() -> bool {
     }
 }
 
-/// `0::/system.slice/haclusterd.service`; `None` outside of a service.
+/// `0::/system.slice/haclusterd.service`, or with the older hierarchies `1:name=systemd:/system.slice/…` among other
+/// lines; `None` outside of a service.
 fn unit_of(cgroup: &str) -> Option<String> {
-    let path = cgroup.lines().find_map(|line| {
-        line.strip_prefix("0::").or(line.split_once("name=systemd:").map(|(_, path)| path))
-    })?;
-    path.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned)
+    let paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let unit = |path: &str| path.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned);
+    paths.filter_map(unit).next()
 }
 
 /// `1234 haclusterd.service restart running`
@@ -45,7 +45,7 @@ mod tests {
         let unit = |text: &str| unit_of(text).unwrap_or_default();
         assert_eq!(unit("0::/system.slice/haclusterd.service\n"), "haclusterd.service");
         assert_eq!(unit("0::/system.slice/haclusterd.service/worker\n"), "haclusterd.service");
-        assert_eq!(unit("12:pids:/x\n1:name=systemd:/system.slice/lb.service\n"), "lb.service");
+        assert_eq!(unit("12:pids:/x\n1:name=systemd:/system.slice/lb.service\n0::/\n"), "lb.service");
         assert_eq!(unit("0::/user.slice/user-0.slice/session-1.scope\n"), "");
     }
 
