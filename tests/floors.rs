@@ -1,5 +1,5 @@
 //! The house's floors: a file imports only from the floors below its own (docs/architecture.md), only one file names
-//! bincode and one rtnetlink, and the engine knows no clock, socket, file or chance.
+//! bincode, one rtnetlink and one netlink-sys, and the engine knows no clock, socket, file or chance.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -108,6 +108,7 @@ fn crates_that_may_change_are_named_in_one_place() {
     let places = [
         ("bincode::", "proto/src/codec.rs"),
         ("rtnetlink::", "src/io/netlink"),
+        ("netlink_sys::", "src/io/fence/socket.rs"),
         ("chitchat::", "src/io/gossip"),
     ];
     for (name, text) in all("src").into_iter().chain(all("proto/src")) {

@@ -15,7 +15,8 @@
 //! changed anything since, the table is looked at and rebuilt if it is not as it was.
 //!
 //! What the fence does not do: it stands on the interfaces that have VIPs, and not before others by which packets
-//! for a VIP may come in; nftables' time stands still while the host is suspended; and root can remove it.
+//! for a VIP may come in. nftables' time is that of the kernel's ticks, which stand still while the host is suspended,
+//! and may come late on a virtual machine whose processors are held back. And root can remove it.
 
 mod elements;
 mod rules;
@@ -108,7 +109,9 @@ struct Guarded {
 }
 
 impl Fence {
-    /// Replaces what an earlier run left, in one transaction. `keep`: gates that stay open over it.
+    /// Replaces what an earlier run left, in one transaction. `keep`: gates that stay open over it. An address of ours
+    /// that is still on this host loses the guard that the earlier run gave it, unless it is named here, with a time
+    /// that may be over.
     pub fn start(keep: &[Gate]) -> Result<Fence, FenceError> {
         let mut fence = Fence {
             socket: socket()?,
@@ -261,8 +264,9 @@ impl Fence {
             let generation = self.socket.generation()?;
             let portrait = table::portrait(&mut self.socket)?;
             if generation == self.socket.generation()? {
-                self.generation = Some(generation);
-                return Ok(portrait.as_ref() == Some(&self.built));
+                let intact = portrait.as_ref() == Some(&self.built);
+                self.generation = intact.then_some(generation);
+                return Ok(intact);
             }
         }
         // Somebody is at it just now. The next renewal looks again.
@@ -271,17 +275,15 @@ impl Fence {
 
     /// Makes the whole table anew, in place of whatever is there.
     fn build(&mut self) -> Result<(), FenceError> {
+        // Until this is known to have gone well, the next renewal builds again.
+        (self.generation, self.built) = (None, Portrait::new());
         let before = self.socket.generation()?;
         self.replace()?;
         let portrait = table::portrait(&mut self.socket)?;
-        let after = next(before);
-        if self.socket.generation()? == after {
-            self.generation = Some(after);
+        // Otherwise somebody was at it meanwhile, and what we saw may be his work.
+        if self.socket.generation()? == next(before) {
+            self.generation = Some(next(before));
             self.built = portrait.unwrap_or_default();
-        } else {
-            // Somebody was at it meanwhile: what we saw may be his work. The next renewal builds again.
-            self.generation = None;
-            self.built = Portrait::new();
         }
         // All that took its time, which the gates must not have.
         let all: Vec<_> = self.guarded.keys().copied().collect();
@@ -362,7 +364,7 @@ impl From<Refusal> for FenceError {
         let chain = matches!(step, table::INGRESS_STEP | table::EGRESS_STEP);
         let question = matches!(step, table::LIST_STEP | socket::GENERATION_STEP);
         match errno {
-            Errno::PERM => FenceError::Capability,
+            Errno::PERM if question || step == wire::BEGIN_STEP => FenceError::Capability,
             Errno::AGAIN if step == socket::ANSWER_STEP => FenceError::NoAnswer,
             Errno::OPNOTSUPP | Errno::PROTONOSUPPORT => FenceError::unsupported(step),
             // No such kind of chain; an interface that went away was tried again without.
@@ -430,7 +432,7 @@ mod tests {
         assert!(said(Errno::OPNOTSUPP, table::EGRESS_STEP).contains("NETFILTER_EGRESS, which Linux 5.16"));
         assert!(said(Errno::NOENT, table::INGRESS_STEP).contains("CONFIG_NF_TABLES_NETDEV"));
         assert!(said(Errno::INVAL, table::LIST_STEP).contains("CONFIG_NF_TABLES."));
-        assert!(said(Errno::PERM, table::TABLE_STEP).contains("CAP_NET_ADMIN"));
+        assert!(said(Errno::PERM, wire::BEGIN_STEP).contains("CAP_NET_ADMIN"));
         assert!(
             said(Errno::NOENT, "put an address in").starts_with("the kernel refused to put an address in: ")
         );

@@ -2,7 +2,9 @@
 
 use super::{FLOOD, LEASE, LONG, V4, all_answered, clients, gates, host, none_answered, run, vips, wired};
 use haclusterd::io::clock;
-use haclusterd::io::fence::Fence;
+use haclusterd::io::fence::{Fence, FenceError};
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 
 const OTHER: &str = "inet other";
@@ -46,6 +48,31 @@ fn whatever_was_done_to_the_table_is_undone_by_the_next_renewal() {
         assert_eq!(ours(), whole);
         fence.close(&vips()).unwrap();
         none_answered();
+    });
+}
+
+#[test]
+fn what_cannot_be_repaired_is_an_error_until_it_can() {
+    wired("repair::what_cannot_be_repaired_is_an_error_until_it_can", || async {
+        let v0 = host();
+        let mut fence = Fence::start(&[]).unwrap();
+        let mut open = || fence.open(&gates(v0, clock::now() + LONG));
+        let _ = open().unwrap();
+        nft("delete table netdev haclusterd");
+        let mut owner = Command::new("nft").arg("-i").stdin(Stdio::piped()).spawn().unwrap();
+        let mut words = owner.stdin.take().unwrap();
+        words.write_all(b"add table netdev haclusterd { flags owner; }\n").unwrap();
+        while !run("nft list ruleset").contains("haclusterd") {
+            sleep(LEASE / 30);
+        }
+        for _ in 0..2 {
+            let error = open().unwrap_err();
+            assert!(matches!(error, FenceError::Refused { .. }), "{error}");
+        }
+        drop(words);
+        owner.wait().unwrap();
+        assert!(open().unwrap().repaired);
+        assert!(!open().unwrap().repaired);
     });
 }
 

@@ -125,6 +125,9 @@ pub fn question(kind: u8, flags: u16, sequence: u32, fill: impl FnOnce(&mut Byte
     bytes.0
 }
 
+/// What is refused to who may nothing at all.
+pub const BEGIN_STEP: &str = "begin a transaction";
+
 /// One transaction: all of it happens, or nothing.
 #[derive(Debug)]
 pub struct Batch {
@@ -144,7 +147,7 @@ impl Batch {
                 begin.number(BATCH_GENERATION, generation);
             }
         });
-        Batch { bytes, last: 0, first, steps: vec!["begin a transaction"] }
+        Batch { bytes, last: 0, first, steps: vec![BEGIN_STEP] }
     }
 
     pub fn add(&mut self, kind: u8, flags: u16, step: &'static str, fill: impl FnOnce(&mut Bytes)) {
@@ -293,7 +296,7 @@ mod tests {
         assert_eq!(batch.after(), 9);
         assert!(batch.ends_with(8) && !batch.is_empty());
         assert_eq!(batch.step(6), None);
-        assert_eq!(batch.step(7), Some("begin a transaction"));
+        assert_eq!(batch.step(7), Some(BEGIN_STEP));
         assert_eq!(batch.step(8), Some("delete"));
         assert_eq!(batch.step(9), None);
     }
