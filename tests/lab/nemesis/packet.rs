@@ -1,0 +1,130 @@
+//! A packet socket of a whole network namespace: what arrives at which interface, stamped by the kernel.
+//!
+//! The kernel's stamp tells when a frame left its host, whenever we are woken to read it: two hosts that answer one
+//! after the other are never taken for two at a time because this machine is busy.
+
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Longest frame that is looked at.
+const MAX_FRAME: usize = 64;
+/// How long a look at the two clocks may take to tell how far they are apart.
+const AT_ONCE: Duration = Duration::from_micros(20);
+
+pub struct Frame {
+    /// When it arrived.
+    pub at: Instant,
+    pub ifindex: u32,
+    pub bytes: Vec<u8>,
+}
+
+pub struct Tap {
+    socket: Socket,
+    /// The same moment by both clocks.
+    moment: (SystemTime, Instant),
+}
+
+impl Tap {
+    /// Hears the frames of this protocol whose four bytes at `at` are `value`.
+    pub fn open(ethertype: u16, at: u32, value: [u8; 4]) -> Tap {
+        // Protocol 0 hears nothing until the filter is there.
+        let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).unwrap();
+        let instruction = |code: u32, jump, operand| SockFilter::new(code as u16, jump, 0, operand);
+        let program = [
+            instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, at),
+            instruction(libc::BPF_JMP | libc::BPF_JEQ, 1, u32::from_be_bytes(value)),
+            instruction(libc::BPF_RET, 0, 0),
+            instruction(libc::BPF_RET, 0, MAX_FRAME as u32),
+        ];
+        socket.attach_filter(&program).unwrap();
+        socket.bind(&address(0, ethertype)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let tap = Tap { socket, moment: (SystemTime::now(), Instant::now()) };
+        // The first question for a stamp makes the kernel take them.
+        let _ = tap.stamp();
+        tap
+    }
+
+    /// `None`: nothing for 50 ms.
+    #[allow(unsafe_code)]
+    pub fn read(&mut self) -> Option<Frame> {
+        let mut buffer = [MaybeUninit::uninit(); MAX_FRAME];
+        let (length, from) = self.socket.recv_from(&mut buffer).ok()?;
+        let at = self.stamp();
+        self.compare_clocks();
+        // SAFETY: a packet socket's sender is a sockaddr_ll, and the kernel has initialised the bytes that it counted.
+        let (ifindex, bytes) = unsafe {
+            let from = from.as_ptr().cast::<libc::sockaddr_ll>().read();
+            (from.sll_ifindex, buffer[..length].iter().map(|byte| byte.assume_init()).collect())
+        };
+        Some(Frame { at: self.instant(at), ifindex: ifindex.unsigned_abs(), bytes })
+    }
+
+    /// How many frames the kernel had no room for.
+    #[allow(unsafe_code)]
+    pub fn lost(&self) -> u32 {
+        let mut statistics = [0_u32; 2];
+        let mut length = size_of_val(&statistics) as libc::socklen_t;
+        let (level, name) = (libc::SOL_PACKET, libc::PACKET_STATISTICS);
+        // SAFETY: the kernel writes at most `length` bytes to the place that it is given.
+        let done = unsafe {
+            let place = statistics.as_mut_ptr().cast();
+            libc::getsockopt(self.socket.as_raw_fd(), level, name, place, &mut length)
+        };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+        statistics[1]
+    }
+
+    /// The last frame's. By the wall clock, which is the only one that the kernel stamps with.
+    #[allow(unsafe_code)]
+    fn stamp(&self) -> SystemTime {
+        const SIOCGSTAMPNS: libc::Ioctl = 0x8907;
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the kernel writes one timespec to the place that it is given.
+        let done = unsafe { libc::ioctl(self.socket.as_raw_fd(), SIOCGSTAMPNS, &mut time) };
+        if done != 0 {
+            return SystemTime::now();
+        }
+        SystemTime::UNIX_EPOCH + Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+    }
+
+    fn compare_clocks(&mut self) {
+        let before = Instant::now();
+        let wall = SystemTime::now();
+        if before.elapsed() < AT_ONCE {
+            self.moment = (wall, before);
+        }
+    }
+
+    fn instant(&self, at: SystemTime) -> Instant {
+        let (wall, instant) = self.moment;
+        match at.duration_since(wall) {
+            Ok(later) => instant + later,
+            Err(earlier) => instant - earlier.duration(),
+        }
+    }
+}
+
+/// A socket that sends frames out of the interface.
+pub fn sender(ifindex: u32) -> Socket {
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).unwrap();
+    socket.bind(&address(ifindex, 0)).unwrap();
+    socket
+}
+
+/// Interface 0 is all of them, and protocol 0 none.
+#[allow(unsafe_code)]
+fn address(ifindex: u32, ethertype: u16) -> SockAddr {
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: sockaddr_ll is one of the platform's socket addresses, it fits into the zeroed storage, and the
+    // length handed on is its own.
+    unsafe {
+        let address: &mut libc::sockaddr_ll = storage.view_as();
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = ethertype.to_be();
+        address.sll_ifindex = i32::try_from(ifindex).unwrap();
+        SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as u32)
+    }
+}
