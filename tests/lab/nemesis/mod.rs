@@ -129,6 +129,7 @@ fn run(options: &Options) -> Seen {
     let end = stop.clone();
     let client = net.inside(CLIENT, move || client::ask_until(&end, (vip, 80).into()));
     sleep(LAST_WORDS);
+    assert_eq!(wire.owner(), 1, "the switch hears who answers");
 
     let began = Instant::now();
     let mut course = Course { faults: Faults::new(&mut lab), wire: &wire, began, rounds: Vec::new() };

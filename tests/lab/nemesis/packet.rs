@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Longest frame that is looked at.
 const MAX_FRAME: usize = 64;
+const ETHERTYPE_AT: u32 = 12;
 /// How long a look at the two clocks may take to tell how far they are apart.
 const AT_ONCE: Duration = Duration::from_micros(20);
 
@@ -27,19 +28,28 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Hears the frames of this protocol whose four bytes at `at` are `value`.
+    /// Hears the frames of this protocol that come in and whose four bytes at `at` are `value`.
     pub fn open(ethertype: u16, at: u32, value: [u8; 4]) -> Tap {
         // Protocol 0 hears nothing until the filter is there.
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).unwrap();
         let instruction = |code: u32, jump, operand| SockFilter::new(code as u16, jump, 0, operand);
+        let load = |size, at| instruction(libc::BPF_LD | libc::BPF_ABS | size, 0, at);
+        let equal = |value, jump| instruction(libc::BPF_JMP | libc::BPF_JEQ, jump, value);
+        let take = |length| instruction(libc::BPF_RET, 0, length);
         let program = [
-            instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, at),
-            instruction(libc::BPF_JMP | libc::BPF_JEQ, 1, u32::from_be_bytes(value)),
-            instruction(libc::BPF_RET, 0, 0),
-            instruction(libc::BPF_RET, 0, MAX_FRAME as u32),
+            load(libc::BPF_B, (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32),
+            equal(libc::PACKET_OUTGOING.into(), 2), // to the first drop
+            load(libc::BPF_H, ETHERTYPE_AT),
+            equal(ethertype.into(), 1),
+            take(0),
+            load(libc::BPF_W, at),
+            equal(u32::from_be_bytes(value), 1),
+            take(0),
+            take(MAX_FRAME as u32),
         ];
         socket.attach_filter(&program).unwrap();
-        socket.bind(&address(0, ethertype)).unwrap();
+        // A bridge's port hands its frames to those who listen to all protocols, and to nobody else.
+        socket.bind(&address(0, libc::ETH_P_ALL as u16)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let tap = Tap { socket, moment: (SystemTime::now(), Instant::now()) };
         // The first question for a stamp makes the kernel take them.
