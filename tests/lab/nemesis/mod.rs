@@ -7,6 +7,7 @@ mod faults;
 mod journal;
 mod packet;
 mod plan;
+mod question;
 mod report;
 mod wire;
 
@@ -207,9 +208,13 @@ impl Course<'_> {
                     let fault = &round.faults[id];
                     let owner = self.wire.owner().max(1);
                     let host = self.faults.inject(id, fault.kind, fault.target, owner);
-                    let owns = if host == owner { ", the owner" } else { "" };
-                    let lasts = fault.lasts.as_millis();
-                    self.say(&format!("{} for {lasts} ms: lb{host}{owns}", fault.kind.name()));
+                    let (name, lasts) = (fault.kind.name(), fault.lasts.as_millis());
+                    let met = match host == owner {
+                        _ if fault.kind.meets_all() => String::new(),
+                        true => format!(": lb{host}, the owner"),
+                        false => format!(": lb{host}"),
+                    };
+                    self.say(&format!("{name} for {lasts} ms{met}"));
                 }
                 Step::Heal(id) => self.faults.heal(id),
             }

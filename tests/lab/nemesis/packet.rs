@@ -3,6 +3,7 @@
 //! The kernel's stamp tells when a frame left its host, whenever we are woken to read it: two hosts that answer one
 //! after the other are never taken for two at a time because this machine is busy.
 
+use super::question::Condition;
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
@@ -10,7 +11,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Longest frame that is looked at.
 const MAX_FRAME: usize = 64;
-const ETHERTYPE_AT: u32 = 12;
 /// How long a look at the two clocks may take to tell how far they are apart.
 const AT_ONCE: Duration = Duration::from_micros(20);
 
@@ -28,26 +28,11 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Hears the frames of this protocol that come in and whose four bytes at `at` are `value`.
-    pub fn open(ethertype: u16, at: u32, value: [u8; 4]) -> Tap {
+    /// Hears the frames that come in and meet all conditions of one of the kinds.
+    pub fn open(kinds: &[Vec<Condition>]) -> Tap {
         // Protocol 0 hears nothing until the filter is there.
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).unwrap();
-        let instruction = |code: u32, jump, operand| SockFilter::new(code as u16, jump, 0, operand);
-        let load = |size, at| instruction(libc::BPF_LD | libc::BPF_ABS | size, 0, at);
-        let equal = |value, jump| instruction(libc::BPF_JMP | libc::BPF_JEQ, jump, value);
-        let take = |length| instruction(libc::BPF_RET, 0, length);
-        let program = [
-            load(libc::BPF_B, (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32),
-            equal(libc::PACKET_OUTGOING.into(), 2), // to the first drop
-            load(libc::BPF_H, ETHERTYPE_AT),
-            equal(ethertype.into(), 1),
-            take(0),
-            load(libc::BPF_W, at),
-            equal(u32::from_be_bytes(value), 1),
-            take(0),
-            take(MAX_FRAME as u32),
-        ];
-        socket.attach_filter(&program).unwrap();
+        socket.attach_filter(&filter(kinds)).unwrap();
         // A bridge's port hands its frames to those who listen to all protocols, and to nobody else.
         socket.bind(&address(0, libc::ETH_P_ALL as u16)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
@@ -115,6 +100,27 @@ impl Tap {
             Err(earlier) => instant - earlier.duration(),
         }
     }
+}
+
+fn filter(kinds: &[Vec<Condition>]) -> Vec<SockFilter> {
+    let instruction = |code: u32, (yes, no), operand| SockFilter::new(code as u16, yes, no, operand);
+    let load = |size, at| instruction(libc::BPF_LD | libc::BPF_ABS | size, (0, 0), at);
+    let equal = |value, jumps| instruction(libc::BPF_JMP | libc::BPF_JEQ, jumps, value);
+    let take = |length| instruction(libc::BPF_RET, (0, 0), length);
+    let direction = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
+    let mut program =
+        vec![load(libc::BPF_B, direction), equal(libc::PACKET_OUTGOING.into(), (0, 1)), take(0)];
+    for kind in kinds {
+        // Past the conditions that are left, and past the taking.
+        let ends = (0..kind.len()).map(|done| 2 * (kind.len() - done - 1) as u8 + 1);
+        for ((size, at, value), end) in kind.iter().zip(ends) {
+            let size = [libc::BPF_B, libc::BPF_H, libc::BPF_W][size.ilog2() as usize];
+            program.extend([load(size, *at), equal(*value, (0, end))]);
+        }
+        program.push(take(MAX_FRAME as u32));
+    }
+    program.push(take(0));
+    program
 }
 
 /// A socket that sends frames out of the interface.

@@ -108,6 +108,10 @@ impl Kind {
         matches!(self, Kind::CutOff | Kind::Deaf | Kind::Mute | Kind::LinkDown)
     }
 
+    pub fn meets_all(self) -> bool {
+        matches!(self, Kind::LossyEverywhere | Kind::Busy)
+    }
+
     /// Not both on one host: they would meet the same process or undo each other. And what an operator flushes, nobody
     /// puts back while the daemon is away.
     pub fn excludes(self, other: Kind) -> bool {

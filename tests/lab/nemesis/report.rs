@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Two owners are told of so often; what follows is more of the same.
 const TOLD: usize = 5;
+/// What else is told of the time before and after.
+const AROUND: Duration = Duration::from_secs(1);
 /// Lines of each daemon's log that are told.
 const LINES: usize = 15;
 
@@ -33,7 +35,7 @@ pub struct Report {
     overlaps: Vec<Overlap>,
     asked: usize,
     lost: usize,
-    /// How often another host answered than before.
+    /// How often another host took the VIP than before, and how often any host took it.
     changes: usize,
     taken: usize,
     pub failures: Vec<String>,
@@ -61,7 +63,7 @@ impl Report {
             overlaps,
             asked: asked.len(),
             lost: asked.iter().filter(|asked| asked.answer.is_err()).count(),
-            changes: sights.windows(2).filter(|pair| pair[0].host != pair[1].host).count(),
+            changes: takes.windows(2).filter(|pair| pair[0].host != pair[1].host).count(),
             taken: takes.len(),
             failures,
         }
@@ -116,9 +118,10 @@ impl fmt::Display for Report {
 impl Seen {
     fn rows(&self) -> BTreeMap<&'static str, Row> {
         let mut rows: BTreeMap<&'static str, Row> = BTreeMap::new();
+        // Without a fault yet, by the seconds before.
         let row_at = |at: Instant| {
             let round = self.rounds.partition_point(|round| round.at <= at).checked_sub(1);
-            round.map_or("none yet", |round| self.rounds[round].name())
+            round.map_or("no fault", |round| self.rounds[round].name())
         };
         for round in &self.rounds {
             rows.entry(round.name()).or_default().rounds += 1;
@@ -166,10 +169,11 @@ impl Seen {
         {
             text += &format!("\n    {} to {}  http: {answer:?}", self.time(*sent), self.time(*done));
         }
-        for (at, host) in
-            self.gained.iter().filter(|(at, _)| (from..to + Duration::from_secs(1)).contains(at))
-        {
+        for (at, host) in self.gained.iter().filter(|(at, _)| (from - AROUND..to + AROUND).contains(at)) {
             text += &format!("\n    {}  lb{host} gets the address", self.time(*at));
+        }
+        for line in self.lines.iter().filter(|line| (from - AROUND..to + AROUND).contains(&line.at)) {
+            text += &format!("\n    {}  lb{} said: {}", self.time(line.at), line.host, line.text);
         }
         text
     }

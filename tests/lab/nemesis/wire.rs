@@ -1,13 +1,11 @@
 //! Who answers for the VIP, at each host's port of the switch.
 //!
-//! The switch itself asks all hosts every few milliseconds. Each question comes from a hardware address of its own, so
-//! an answer says to which question it is; no host hears the question's answers, for the switch carries them no further.
-//! What the switch sends by itself passes neither its cuts nor its losses: they hide no host that still answers.
+//! The switch itself asks all hosts every few milliseconds, and carries the answers no further. What it sends by itself
+//! passes neither its cuts nor its losses: they hide no host that still answers.
 
 use super::packet::{self, Tap};
+use super::question::{self, ASKER, ECHOER};
 use crate::net::Net;
-use haclusterd_proto::MacAddr;
-use haclusterd_proto::arp::{ETHERTYPE, Operation, Repr};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,11 +13,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub const PACE: Duration = Duration::from_millis(5);
-/// Where an ARP frame has its sender's protocol address.
-const SENDER_AT: u32 = 28;
-const ASKER: [u8; 2] = [0x0a, 0x5e];
 
-/// A host said that the VIP is at its hardware address.
+/// A host showed that it has the VIP.
 #[derive(Debug, Clone, Copy)]
 pub struct Sight {
     pub at: Instant,
@@ -40,6 +35,10 @@ impl Wire {
         let [a, b] = ASKER;
         let answers = format!("ether daddr & ff:ff:00:00:00:00 == {a:02x}:{b:02x}:00:00:00:00 drop");
         net.obstruct("questions", "prerouting", &answers);
+        let (asker, place) = ECHOER;
+        for host in 1..=hosts {
+            net.ip(host, &format!("neighbour add {asker} lladdr {place} dev eth0 nud permanent"));
+        }
         let stop: Arc<AtomicBool> = Arc::default();
         let last: Arc<AtomicUsize> = Arc::default();
         let ports: Vec<u32> = (1..=hosts).map(|host| net.port(Some(host))).collect();
@@ -67,9 +66,10 @@ fn ask(stop: &AtomicBool, bridge: u32, vip: Ipv4Addr) -> Vec<Instant> {
     let mut asked = Vec::new();
     let mut next = Instant::now();
     while !stop.load(Ordering::Relaxed) {
-        let question = Repr::probe(asker(asked.len()), vip).emit();
+        let number = u32::try_from(asked.len()).unwrap();
         asked.push(Instant::now());
-        socket.send(&question).unwrap();
+        socket.send(&question::by_arp(number, vip)).unwrap();
+        socket.send(&question::by_echo(number, vip)).unwrap();
         // What a busy machine made late is not made up for.
         next = (next + PACE).max(Instant::now());
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -78,28 +78,16 @@ fn ask(stop: &AtomicBool, bridge: u32, vip: Ipv4Addr) -> Vec<Instant> {
 }
 
 fn listen(stop: &AtomicBool, ports: &[u32], vip: Ipv4Addr, last: &AtomicUsize) -> Vec<Sight> {
-    let mut tap = Tap::open(ETHERTYPE, SENDER_AT, vip.octets());
+    let mut tap = Tap::open(&question::claims(vip));
     let mut sights = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let Some(frame) = tap.read() else { continue };
         let Some(port) = ports.iter().position(|port| *port == frame.ifindex) else { continue };
-        let Ok(arp) = Repr::parse(&frame.bytes) else { continue };
-        let question = (arp.operation == Operation::Reply).then(|| question(arp.target_mac)).flatten();
+        let question = question::answered(&frame.bytes).map(|number| number as usize);
         last.store(port + 1, Ordering::Relaxed);
         sights.push(Sight { at: frame.at, host: port + 1, question });
     }
     assert_eq!(tap.lost(), 0, "frames were lost, so what was seen is not all");
     sights.sort_by_key(|sight: &Sight| sight.at);
     sights
-}
-
-fn asker(question: usize) -> MacAddr {
-    let [a, b] = ASKER;
-    let [c, d, e, f] = u32::try_from(question).unwrap().to_be_bytes();
-    MacAddr([a, b, c, d, e, f])
-}
-
-fn question(asker: MacAddr) -> Option<usize> {
-    let [a, b, rest @ ..] = asker.0;
-    ([a, b] == ASKER).then(|| u32::from_be_bytes(rest) as usize)
 }
