@@ -11,7 +11,7 @@ const NOTED_LATE: Duration = Duration::from_millis(250);
 /// A line of a daemon's log may be read so late.
 const READ_LATE: Duration = Duration::from_millis(100);
 
-/// A host answered although another had the VIP and nothing had been taken over since.
+/// From the first moment at which two hosts had the VIP for certain to the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
     pub from: Instant,
@@ -36,7 +36,7 @@ pub struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    /// An answer by A after one by B says that A has taken over in between, or else that both had the VIP.
+    /// An answer by A after one by B says that A has taken over in between, or else that both had the VIP before.
     pub fn overlaps(&self) -> Vec<Overlap> {
         let others = self.others();
         let mut found = Vec::new();
@@ -68,7 +68,8 @@ impl Answers<'_> {
         others
     }
 
-    /// The host answered at a moment between the two.
+    /// The host answered at a moment between the two, and has not got the address since another had the VIP: so it had
+    /// the VIP then too.
     fn unexplained(
         &self,
         others: &[Option<usize>],
@@ -80,18 +81,16 @@ impl Answers<'_> {
         let same = self.sights[last].host == host;
         let other = self.sights[if same { others[last]? } else { last }];
         let first = self.gained.partition_point(|(at, _)| *at < other.at);
-        let since = self.gained[first..].iter().take_while(|(at, _)| *at < to + NOTED_LATE);
-        let explained = since.into_iter().any(|(_, by)| *by == host);
-        (!explained).then(|| overlap(other, host, to))
+        let mut since = self.gained[first..].iter().take_while(|(at, _)| *at < to + NOTED_LATE);
+        let explained = since.any(|(_, by)| *by == host);
+        (!explained).then(|| overlap(other, host, other.at))
     }
 }
 
-/// No longer than what two questions can tell.
 fn overlap(other: Sight, host: usize, to: Instant) -> Overlap {
-    let from = other.at.max(to.checked_sub(PACE * 2).unwrap_or(other.at));
     let mut hosts = vec![other.host, host];
     hosts.sort_unstable();
-    Overlap { from, to, hosts }
+    Overlap { from: other.at, to, hosts }
 }
 
 fn merged(mut found: Vec<Overlap>) -> Vec<Overlap> {
@@ -201,14 +200,14 @@ mod tests {
     #[test]
     fn a_host_that_answers_again_without_a_taking_is_one() {
         let sights = [(0, 1), (5, 1), (10, 2), (15, 2), (20, 1), (25, 2)];
-        assert_eq!(overlaps(&sights, &[(0, 1), (9, 2)], &[]), [(15, 25)]);
+        assert_eq!(overlaps(&sights, &[(0, 1), (9, 2)], &[]), [(15, 20)]);
     }
 
     #[test]
     fn two_that_answer_by_turns_are_one_overlap() {
         let turns: Vec<(u64, usize)> =
             (0..100).map(|n| (n * 5, 1 + usize::from(n >= 20 && n % 2 == 1))).collect();
-        assert_eq!(overlaps(&turns, &[(0, 1), (102, 2)], &[]), [(105, 495)]);
+        assert_eq!(overlaps(&turns, &[(0, 1), (102, 2)], &[]), [(105, 490)]);
     }
 
     #[test]
@@ -216,7 +215,7 @@ mod tests {
         let sights = [(0, 1), (10, 2), (15, 2)];
         let gained = [(0, 1), (9, 2)];
         assert_eq!(overlaps(&sights, &gained, &[(8, 12, 1), (13, 14, 2)]), []);
-        assert_eq!(overlaps(&sights, &gained, &[(16, 18, 1)]), [(15, 18)]);
+        assert_eq!(overlaps(&sights, &gained, &[(16, 18, 1)]), [(15, 15)]);
     }
 
     #[test]
