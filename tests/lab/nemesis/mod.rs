@@ -30,10 +30,10 @@ use wire::{Sight, Wire};
 
 const VIP: &str = "10.0.0.100/24";
 const MEMBERS: [&str; 5] = ["member"; 5];
-/// Half of a minute shows most kinds of faults, in `make test`.
-const SECONDS: u64 = 45;
-/// What a daemon says on its way out of the last fault.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// In `make test`; most kinds of faults come once.
+const SECONDS: u64 = 50;
+/// What is seen of the time before the first fault and after the last.
+const AROUND: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -129,7 +129,7 @@ fn run(options: &Options) -> Seen {
     let stop: Arc<AtomicBool> = Arc::default();
     let end = stop.clone();
     let client = net.inside(CLIENT, move || client::ask_until(&end, (vip, 80).into()));
-    sleep(LAST_WORDS);
+    sleep(AROUND);
     assert_eq!(wire.owner(), 1, "the switch hears who answers");
 
     let began = Instant::now();
@@ -141,9 +141,10 @@ fn run(options: &Options) -> Seen {
     }));
     let Course { faults, rounds, .. } = course;
     let (could, daemons_ended) = (faults.could, faults.ended);
+    // The logs that follow the first line have been printed.
     let wrong = done.err().map(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        text.or(panic.downcast_ref::<&str>().map(|text| text.to_string())).unwrap_or_default()
+        let text = panic.downcast_ref::<String>().map_or("the course ended by a panic", String::as_str);
+        text.lines().next().unwrap_or_default().to_owned()
     });
     let ended = Instant::now();
     stop.store(true, Ordering::Relaxed);
@@ -189,7 +190,7 @@ impl Course<'_> {
         }
         self.faults.heal_all();
         self.calm();
-        sleep(LAST_WORDS);
+        sleep(AROUND);
     }
 
     fn go_through(&mut self, round: &Round) {

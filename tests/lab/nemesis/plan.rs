@@ -71,6 +71,8 @@ pub struct Round {
 pub struct Plan {
     rng: fastrand::Rng,
     hosts: usize,
+    /// Each kind comes once before any comes again, so that a short run shows many of them.
+    left: Vec<Kind>,
 }
 
 impl Kind {
@@ -144,11 +146,15 @@ impl Kind {
 
 impl Plan {
     pub fn new(seed: u64, hosts: usize) -> Plan {
-        Plan { rng: fastrand::Rng::with_seed(seed), hosts }
+        Plan { rng: fastrand::Rng::with_seed(seed), hosts, left: Vec::new() }
     }
 
     fn fault(&mut self, after: u64) -> Fault {
-        let kind = ALL[self.rng.usize(0..ALL.len())];
+        if self.left.is_empty() {
+            self.left.extend(ALL);
+            self.rng.shuffle(&mut self.left);
+        }
+        let kind = self.left.pop().unwrap();
         let at = self.rng.usize(1..=self.hosts);
         let target = if self.rng.bool() { Target::Owner } else { Target::Host(at) };
         let lasts = Duration::from_millis(kind.lasts(&mut self.rng));

@@ -136,10 +136,10 @@ impl Seen {
         let mut answered: Vec<Instant> =
             self.asked.iter().filter(|a| a.answer.is_ok()).map(|a| a.done).collect();
         answered.sort_unstable();
-        // Between two questions there is always a gap.
+        // Between two questions there is always a gap; and the last answer was a moment before the fault.
         let gaps = checker::silences(&answered, self.ended).into_iter();
         for span in gaps.filter(|span| span.1.saturating_duration_since(span.0) > PACE * 2) {
-            let row = rows.entry(row_at(span.0)).or_default();
+            let row = rows.entry(row_at(span.0 + PACE * 2)).or_default();
             row.gap = row.gap.max(checker::longest_owed(span, &self.could));
         }
         rows
