@@ -131,10 +131,10 @@ fn a_sweep_takes_ours_and_leaves_the_rest() {
         let lo = Address { ifindex: 1, ..vip("10.9.0.101/32", 60) };
         kernel.add(std::slice::from_ref(&lo)).await.unwrap();
 
-        let swept: BTreeSet<_> = kernel.sweep().await.unwrap().into_iter().collect();
+        let swept: BTreeSet<_> = kernel.sweep(&[]).await.unwrap().into_iter().collect();
         let installed = ours.iter().chain([&lo]).map(|address| (address.ifindex, address.net));
         assert_eq!(swept, installed.collect());
-        assert_eq!(kernel.sweep().await.unwrap(), []);
+        assert_eq!(kernel.sweep(&[]).await.unwrap(), []);
         let shown = run("ip addr");
         assert!(shown.contains("10.9.0.1/24") && shown.contains("fd00::1/64"), "{shown}");
         assert!(!shown.contains(".100") && !shown.contains("::100"), "{shown}");
@@ -151,7 +151,7 @@ fn somebody_elses_address_is_refused_and_stays() {
             let error = kernel.add(&[free.clone(), taken.clone()]).await.unwrap_err();
             assert!(matches!(error, KernelError::Foreign { .. }), "{foreign}: {error}");
             kernel.delete(&[(taken.ifindex, taken.net)]).await.unwrap();
-            assert_eq!(kernel.sweep().await.unwrap(), [], "{foreign}: nothing is ours");
+            assert_eq!(kernel.sweep(&[]).await.unwrap(), [], "{foreign}: nothing is ours");
             run(&format!("ip addr del {foreign}"));
         }
     });
@@ -179,7 +179,7 @@ fn the_subnets_route_is_left_to_the_hosts_own_address() {
         kernel.add(&[four.clone(), six.clone()]).await.unwrap();
         let alone = run("ip route show dev v0") + &run("ip -6 route show dev v0");
         assert!(alone.contains("10.9.0.0/24") && alone.contains("fd00::/64"), "a lone VIP needs it: {alone}");
-        kernel.sweep().await.unwrap();
+        kernel.sweep(&[]).await.unwrap();
 
         run("ip addr add 10.9.0.1/24 dev v0");
         run("ip addr add fd00::1/64 dev v0 nodad");
@@ -189,7 +189,7 @@ fn the_subnets_route_is_left_to_the_hosts_own_address() {
             assert_eq!(run("ip route show dev v0") + &run("ip -6 route show dev v0"), before);
             assert_eq!(run("ip addr show dev v0").matches("noprefixroute").count(), 2);
         }
-        kernel.sweep().await.unwrap();
+        kernel.sweep(&[]).await.unwrap();
         assert_eq!(run("ip route show dev v0") + &run("ip -6 route show dev v0"), before);
     });
 }

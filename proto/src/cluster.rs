@@ -18,6 +18,8 @@ pub const MAX_VIPS: usize = 24;
 pub const MAX_ADDRESSES: usize = 64;
 /// Voter sets larger than this cost more than they give.
 pub const MAX_VOTERS: usize = 7;
+/// Removed members that a set names; the certificates of those before them have long ended.
+pub const MAX_REMOVED: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
@@ -38,6 +40,10 @@ pub struct Advert {
     pub voters: VotersStamp,
     /// The session that this voter gave to the sender; 0 asks for one. Meaningless to a node that is no voter.
     pub session: u64,
+    /// The session is that of this earlier run, which has ended: it and its grants are to be the sender's.
+    pub resumes: Option<Incarnation>,
+    /// The sender has failed too often: for so long it comes last among the candidates.
+    pub held_down_ms: u32,
     pub bids: Vec<Bid>,
 }
 
@@ -131,16 +137,29 @@ pub struct VoterSet {
     pub version: u64,
     pub step: Step,
     pub voters: Vec<NodeId>,
+    /// The pair that must confirm a [`Step::Prepare`] before the next version is made.
+    pub confirm: Vec<NodeId>,
+    /// Voters that an operator made witnesses: they hold no address, whatever role they joined with.
+    pub witnesses: Vec<NodeId>,
+    /// An operator chose the voters: none is added without one.
+    pub chosen: bool,
+    /// Two voters go by their majority, which is both: neither holds a VIP without the other.
+    pub strict: bool,
+    /// Members that were removed for good: nobody listens to them any more.
+    pub removed: Vec<NodeId>,
 }
 
-/// The two-voter mode knows no majority, so the way out of it takes two versions with the same voters.
+/// The two-voter mode knows no majority, so the way out of it takes two versions with the same voters; and so does the
+/// way into it, if a voter loses its vote that may still be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     Plain,
     /// Nobody takes a VIP any more, and who holds one lets go within a lease. Nobody grants.
     Prepare,
-    /// Both of the two have confirmed `Prepare`. For one lease, voters grant only to who holds.
+    /// Both of the pair have confirmed `Prepare`. For one lease, voters grant only to who holds.
     Commit,
+    /// An operator vouches that the other voters are off. For one lease nobody grants: what they granted ends.
+    Recover,
 }
 
 /// A voter set as the CA key signed it. The edge verifies it; the engine only ever sees verified sets.
@@ -163,14 +182,34 @@ impl Advert {
 }
 
 impl VoterSet {
+    /// Of a cluster of one node.
+    #[must_use]
+    pub fn first(cluster: ClusterId, node: NodeId) -> VoterSet {
+        VoterSet {
+            cluster,
+            version: 1,
+            step: Step::Plain,
+            voters: vec![node],
+            confirm: Vec::new(),
+            witnesses: Vec::new(),
+            chosen: false,
+            strict: false,
+            removed: Vec::new(),
+        }
+    }
+
     /// What the CA key signs, and what the stamp is made of.
     #[must_use]
     pub fn signed_bytes(&self) -> Vec<u8> {
         let mut bytes = b"haclusterd voter set v1\0".to_vec();
         bytes.extend(self.cluster.0);
         bytes.extend(self.version.to_be_bytes());
-        bytes.push(self.step as u8);
-        self.voters.iter().for_each(|node| bytes.extend(node.0));
+        bytes.extend([self.step as u8, u8::from(self.chosen), u8::from(self.strict)]);
+        for list in [&self.voters, &self.confirm, &self.witnesses, &self.removed] {
+            // A set that is sound names far fewer than 255.
+            bytes.push(u8::try_from(list.len()).unwrap_or(u8::MAX));
+            list.iter().for_each(|node| bytes.extend(node.0));
+        }
         bytes
     }
 
@@ -193,13 +232,24 @@ impl VoterSet {
         self.voters.contains(&node)
     }
 
-    /// A set that no node may act by: empty, too large, or with a voter twice.
+    /// Two voters without a majority's rule: whoever does not hear the other may take over.
+    #[must_use]
+    pub fn is_guarded_pair(&self) -> bool {
+        self.voters.len() == 2 && !self.strict
+    }
+
+    /// A set that no node may act by is not: empty, too large, with a voter twice or one that was removed.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let mut seen = self.voters.clone();
         seen.sort_unstable();
         seen.dedup();
-        (1..=MAX_VOTERS).contains(&seen.len()) && seen.len() == self.voters.len()
+        (1..=MAX_VOTERS).contains(&seen.len())
+            && seen.len() == self.voters.len()
+            && self.witnesses.iter().all(|node| self.contains(*node))
+            && self.confirm.len() <= 2
+            && self.removed.len() <= MAX_REMOVED
+            && !self.removed.iter().any(|node| self.contains(*node))
     }
 }
 
@@ -209,7 +259,7 @@ mod tests {
 
     fn set(voters: u8) -> VoterSet {
         let voters = (0..voters).map(|n| NodeId([n; 16])).collect();
-        VoterSet { cluster: ClusterId([9; 16]), version: 1, step: Step::Plain, voters }
+        VoterSet { voters, ..VoterSet::first(ClusterId([9; 16]), NodeId([0; 16])) }
     }
 
     #[test]
@@ -231,5 +281,13 @@ mod tests {
         twice.voters[1] = twice.voters[0];
         assert!(!twice.is_sound() && !set(0).is_sound() && !set(8).is_sound());
         assert!(set(3).is_sound());
+    }
+
+    #[test]
+    fn who_was_removed_does_not_vote_and_only_voters_are_witnesses() {
+        let node = |n| NodeId([n; 16]);
+        assert!(!VoterSet { removed: vec![node(1)], ..set(3) }.is_sound());
+        assert!(!VoterSet { witnesses: vec![node(7)], ..set(3) }.is_sound());
+        assert!(VoterSet { witnesses: vec![node(1)], removed: vec![node(7)], ..set(3) }.is_sound());
     }
 }

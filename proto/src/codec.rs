@@ -72,10 +72,11 @@ mod tests {
     use super::*;
     use crate::NodeId;
     use crate::cluster::{
-        Advert, Answer, Bid, Grant, MAX_ADDRESSES, MAX_VIPS, Message, Verdict, VotersStamp,
+        Advert, Answer, Bid, Grant, MAX_ADDRESSES, MAX_REMOVED, MAX_VIPS, MAX_VOTERS, Message, SignedVoters,
+        Verdict, VoterSet, VotersStamp,
     };
     use crate::join::{JoinReply, JoinRequest};
-    use crate::units::{AddrId, Incarnation, Priority, Term, VipId};
+    use crate::units::{AddrId, ClusterId, Incarnation, Priority, Term, VipId};
     use proptest::prelude::*;
 
     fn advert(seq: u64, vips: Vec<u64>) -> Message {
@@ -93,6 +94,8 @@ mod tests {
             seq,
             voters: VotersStamp { version: 1, digest: 2 },
             session: 9,
+            resumes: None,
+            held_down_ms: 0,
             bids: vips.into_iter().map(bid).collect(),
         })
     }
@@ -100,7 +103,7 @@ mod tests {
     #[test]
     fn the_bytes_do_not_change_between_releases() {
         let bytes = encode(&advert(300, vec![3]), 100).unwrap();
-        assert_eq!(bytes, [1, 0, 5, 251, 44, 1, 1, 2, 9, 1, 3, 1, 100, 1, 1, 0, 7, 1, 1]);
+        assert_eq!(bytes, [1, 0, 5, 251, 44, 1, 1, 2, 9, 0, 0, 1, 3, 1, 100, 1, 1, 0, 7, 1, 1]);
     }
 
     /// The smallest packet that carries QUIC leaves this much; `members` and answers must fit as well as adverts.
@@ -126,6 +129,8 @@ mod tests {
             seq: many,
             voters: VotersStamp { version: many, digest: u64::MAX },
             session: many,
+            resumes: Some(Incarnation(u128::MAX)),
+            held_down_ms: u32::MAX,
             bids: (0..MAX_VIPS).map(bid).collect(),
         });
         let verdict = |_| Verdict {
@@ -142,7 +147,18 @@ mod tests {
             refusal: None,
             verdicts: (0..MAX_VIPS).map(verdict).collect(),
         });
-        for message in [advert, answer] {
+        let some = |first: u8, count: usize| (0..count).map(|n| NodeId([first + n as u8; 16])).collect();
+        let set = VoterSet {
+            version: many,
+            voters: some(0, MAX_VOTERS),
+            confirm: some(0, 2),
+            witnesses: some(0, MAX_VOTERS),
+            removed: some(100, MAX_REMOVED),
+            ..VoterSet::first(ClusterId([0xff; 16]), by)
+        };
+        assert!(set.is_sound());
+        let voters = Message::Voters(SignedVoters { set, signature: vec![0xff; 72] });
+        for message in [advert, answer, voters] {
             encode(&message, ROOM).unwrap();
         }
     }

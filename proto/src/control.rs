@@ -19,6 +19,24 @@ pub enum Request {
     Snapshot,
     /// Hand every VIP over, leave the cluster for good, and exit.
     Leave,
+    /// Change who votes. Answered once the change is under way.
+    Voters(VoterRequest),
+}
+
+/// What an operator wants of the voters; members by their names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VoterRequest {
+    /// It votes from now on; `witness`: and holds no address.
+    Add { name: String, witness: bool },
+    /// It votes no more, and stays a member.
+    Remove { name: String },
+    /// It is a member no more. `force`: although it is alive.
+    Expel { name: String, force: bool },
+    /// The issuer chooses again.
+    Automatic,
+    /// The other voters are off for good: these alone vote.
+    Recover { keep: Vec<String> },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,10 +78,18 @@ pub struct Cluster {
     /// Names.
     pub voters: Vec<String>,
     pub voters_version: u64,
+    /// Those of them that hold no address because an operator said so.
+    pub witnesses: Vec<String>,
+    /// An operator chose the voters; the issuer adds none by itself.
+    pub voters_chosen: bool,
+    /// The change of voters that is under way, as far as this node knows.
+    pub voters_change: Option<String>,
     /// How many voters this node is in touch with, itself included, and how many make a majority.
     pub voters_in_contact: usize,
     pub quorum: usize,
     pub members_alive: usize,
+    /// The kernel of the node that answers cuts a VIP off to the millisecond when its daemon cannot renew.
+    pub fence: bool,
 }
 
 /// What keeps a VIP from having two owners.
@@ -97,6 +123,8 @@ pub struct Member {
     pub base_priority: u8,
     /// None: no candidate now.
     pub priority: Option<u8>,
+    /// It has failed too often: for so long it comes last among the candidates.
+    pub held_down_ms: Option<u64>,
     /// Names of the VIPs that it holds.
     pub vips: Vec<String>,
     /// Since its last advert.

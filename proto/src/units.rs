@@ -16,7 +16,7 @@ pub struct NodeId(pub [u8; 16]);
 pub struct ClusterId(pub [u8; 16]);
 
 /// One run of the daemon: 128 random bits drawn at process start.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation(pub u128);
 
 /// Counts the owners of a VIP: each new owner's term is greater than all before it.

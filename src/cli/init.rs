@@ -3,7 +3,7 @@
 use super::{NodeArgs, Paths, fail, print};
 use crate::config::Config;
 use crate::io::{identity, state};
-use haclusterd_proto::cluster::{SignedVoters, Step, VoterSet};
+use haclusterd_proto::cluster::{SignedVoters, VoterSet};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -46,8 +46,7 @@ fn init(args: &Args, paths: &Paths) -> Result<String, String> {
 /// The identity, and the first voter set: who loses it must not found a second cluster under the same name.
 fn begin(dir: &Path, node: &NodeArgs) -> Result<String, String> {
     let identity = identity::init(dir, &node.name, node.role).map_err(|error| error.to_string())?;
-    let set =
-        VoterSet { cluster: identity.cluster, version: 1, step: Step::Plain, voters: vec![identity.node] };
+    let set = VoterSet::first(identity.cluster, identity.node);
     let signature = identity.ca_sign(&set.signed_bytes()).ok_or("the CA key cannot be read back")?;
     state::store_voters(dir, &SignedVoters { set, signature }).map_err(|error| error.to_string())?;
     Ok(identity.cluster.to_string().chars().take(8).collect())

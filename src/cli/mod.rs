@@ -8,6 +8,7 @@ pub mod print;
 pub mod status;
 pub mod table;
 mod token;
+mod voter;
 
 #[cfg(test)]
 mod sample;
@@ -80,6 +81,14 @@ enum Verb {
     /// Make, list and revoke the tokens that let nodes join. Runs on the node that made the cluster.
     #[command(subcommand)]
     Token(token::Verb),
+    /// Show and change who votes. Changes run on the node that made the cluster.
+    #[command(subcommand)]
+    Voter(voter::Verb),
+    /// Remove a member that is gone for good: its vote, its name and its certificate count no more. Runs on the node
+    /// that made the cluster.
+    ///
+    /// Exit code: 0; 1 refused, or not done in time, and says why; 3 no daemon.
+    Remove(voter::Remove),
     Members(members::Args),
     Status(status::Args),
     /// Check the configuration file.
@@ -155,6 +164,8 @@ pub fn main() -> u8 {
         Verb::Join(args) => join::run(&args, &paths),
         Verb::Leave => leave(&paths),
         Verb::Token(verb) => token::run(&verb, &paths),
+        Verb::Voter(verb) => voter::run(&verb, &paths.socket),
+        Verb::Remove(args) => voter::remove(&args, &paths.socket),
         Verb::Members(args) => members::run(&args, &paths.socket),
         Verb::Status(args) => status::run(&args, &paths.socket),
         Verb::Check => check(&paths),

@@ -20,6 +20,9 @@ impl Config {
             timers.advert.as_micros(),
             timers.lease.as_micros()
         );
+        if self.cluster.strict_pair {
+            text.push_str("on_minority release\n");
+        }
         let mut vips: Vec<String> = self.vips.iter().map(canonical_vip).collect();
         vips.sort_unstable();
         vips.iter().for_each(|vip| text.push_str(vip));

@@ -48,6 +48,8 @@ pub struct Node {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     pub voters_max: usize,
+    /// Two voters: one alone holds no VIP.
+    pub strict_pair: bool,
     pub timers: Timers,
     /// The two-node mode takes over only while it answers.
     pub gateway: Option<IpAddr>,

@@ -85,6 +85,9 @@ impl Config {
         let _ = writeln!(text, "voters_max = {}", self.cluster.voters_max);
         let _ = writeln!(text, "advert_interval = {}", quoted(&show(timers.advert)));
         let _ = writeln!(text, "lease = {}", quoted(&show(timers.lease)));
+        if self.cluster.strict_pair {
+            text.push_str("on_minority = \"release\"\n");
+        }
         if let Some(gateway) = self.cluster.gateway {
             let _ = writeln!(text, "gateway = {}", quoted(&gateway.to_string()));
         }

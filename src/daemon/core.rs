@@ -1,10 +1,12 @@
 //! The loop: wait, ask the engine, perform. Nothing in it waits for a disk, a name or another process.
 
-use super::{DaemonError, Entrance, Lanes, ToCore, ToOffice, engine_config, verify_voters};
+use super::{DaemonError, Entrance, Lanes, ToCore, ToOffice, engine_config, heritage, verify_voters};
 use crate::config::Config;
 use crate::engine::elect::Elect;
+use crate::engine::heir::Memory;
 use crate::engine::{self, Action, Engine, Input};
 use crate::io::clock;
+use crate::io::gates::Gates;
 use crate::io::identity::{self, Identity};
 use crate::io::netlink::Kernel;
 use crate::io::ports::{Ports, message};
@@ -25,6 +27,8 @@ pub(super) struct Seat {
     pub identity: Arc<Identity>,
     pub engine: engine::Config,
     pub voters: Option<SignedVoters>,
+    /// What an earlier run on this host left.
+    pub memory: Option<Memory>,
     pub entrance: Entrance<ToCore>,
     pub office: Entrance<ToOffice>,
 }
@@ -51,11 +55,13 @@ pub(super) fn run(seat: Seat, inbox: Lanes<ToCore>, ready: oneshot::Sender<Resul
         match open(seat).await {
             Ok((core, transport, alive)) => {
                 let _ = ready.send(Ok(transport.clone()));
-                core.run(inbox).await;
+                let successor = core.run(inbox).await;
                 let _ = alive.send(());
-                // Gossip's last words still need the transport.
-                tokio::time::sleep(LAST_WORDS).await;
-                transport.close().await;
+                if !successor {
+                    // Gossip's last words still need the transport.
+                    tokio::time::sleep(LAST_WORDS).await;
+                    transport.close().await;
+                }
             }
             Err(error) => drop(ready.send(Err(error))),
         }
@@ -63,12 +69,14 @@ pub(super) fn run(seat: Seat, inbox: Lanes<ToCore>, ready: oneshot::Sender<Resul
 }
 
 async fn open(seat: Seat) -> Result<(Core, Transport, oneshot::Sender<()>), DaemonError> {
-    let Seat { alive, config, identity, engine, voters, entrance, office } = seat;
+    let Seat { alive, config, identity, engine, voters, memory, entrance, office } = seat;
     let news = entrance.clone();
     // First: a second daemon on this host must fail before it sweeps the first one's addresses.
     let transport = start_transport(&config, &identity, &entrance, &office)?;
     let kernel = Kernel::start(Arc::new(move |event| news.send(ToCore::Kernel(event)))).await?;
-    for (_, net) in kernel.sweep().await? {
+    let heritage = heritage::find(&config, memory.unwrap_or_default());
+    let gates = Gates::start(&heritage.gates);
+    for (_, net) in kernel.sweep(&heritage.addresses()).await? {
         tracing::warn!("{net} was left behind by an earlier run and is removed");
     }
     let inputs = entrance.clone();
@@ -77,10 +85,12 @@ async fn open(seat: Seat) -> Result<(Core, Transport, oneshot::Sender<()>), Daem
         &config,
         transport.clone(),
         kernel,
+        gates,
         Arc::new(move |input| inputs.offer(ToCore::Input(input))),
         Box::new(move |job| work.send(ToOffice::Work(job))),
     );
-    let engine = Engine::new(engine, voters, clock::now());
+    let now = clock::now();
+    let engine = Engine::new(engine, voters, now).inherit(&heritage.inheritance, now);
     Ok((
         Core { engine, ports, config, identity, entrance, office, malformed: 0, done: false },
         transport,
@@ -121,7 +131,8 @@ fn start_transport(
 }
 
 impl Core {
-    async fn run(mut self, mut inbox: Lanes<ToCore>) {
+    /// True: what is held is left to a successor.
+    async fn run(mut self, mut inbox: Lanes<ToCore>) -> bool {
         let mut listened = clock::now();
         let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
         let mut fed = clock::now();
@@ -144,6 +155,8 @@ impl Core {
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             }
         }
+        self.ports.close();
+        !self.engine.drains()
     }
 
     async fn take(&mut self, message: ToCore) {
@@ -163,6 +176,14 @@ impl Core {
                 }
             }
             ToCore::Ask(answer) => drop(answer.send(self.snapshot())),
+            ToCore::Voters(request, answer) => {
+                let verdict = self.engine.judge_voters(&request, clock::now()).map(|(_, text)| text);
+                let granted = verdict.is_ok();
+                let _ = answer.send(verdict);
+                if granted {
+                    self.decide(Input::ChangeVoters(request)).await;
+                }
+            }
             ToCore::Reload(config) => self.reload(*config).await,
         }
     }
@@ -213,10 +234,17 @@ impl Core {
             vip.addresses = config.addresses.iter().map(ToString::to_string).collect();
             vip.interface = config.interface.clone().unwrap_or_default();
         }
+        let gates = self.ports.gates();
+        snapshot.cluster.fence = gates.missing().is_none();
+        if let Some(reason) = gates.missing().filter(|_| !self.config.vips.is_empty()) {
+            snapshot.warnings.push(format!("no fence: {reason}"));
+        }
         let counters = [
             ("core_queue_dropped", self.entrance.dropped.load(Ordering::Relaxed)),
             ("office_queue_dropped", self.office.dropped.load(Ordering::Relaxed)),
             ("messages_malformed", self.malformed),
+            ("fence_repairs", gates.repairs),
+            ("fence_failures", gates.failures),
             ("messages_oversize", self.ports.counters.oversize.load(Ordering::Relaxed)),
             ("frames_unsent", self.ports.counters.unsent.load(Ordering::Relaxed)),
         ];

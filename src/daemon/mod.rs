@@ -5,9 +5,11 @@
 //! probes, the local socket, joins, signals and everything that touches a disk. They talk through bounded queues.
 
 mod core;
+mod heritage;
 mod office;
 
 use crate::config::{Config, ConfigError};
+use crate::engine::heir::Memory;
 use crate::engine::{self, VipConfig};
 use crate::io::control::ControlError;
 use crate::io::gossip::GossipError;
@@ -16,10 +18,10 @@ use crate::io::netlink::{self, KernelError};
 use crate::io::ports::Work;
 use crate::io::quic::{Transport, TransportError};
 use crate::io::state::{self, StateError};
-use crate::io::{clock, probe};
+use crate::io::{clock, memory, probe};
 use bytes::Bytes;
 use haclusterd_proto::cluster::SignedVoters;
-use haclusterd_proto::control::Snapshot;
+use haclusterd_proto::control::{Snapshot, VoterRequest};
 use haclusterd_proto::member::{Health, MemberRecord};
 use haclusterd_proto::{Incarnation, NodeId};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -71,9 +73,14 @@ pub enum DaemonError {
 /// What the core hears.
 enum ToCore {
     Input(engine::Input),
-    Datagram { from: NodeId, bytes: Bytes },
+    Datagram {
+        from: NodeId,
+        bytes: Bytes,
+    },
     Kernel(netlink::Event),
     Ask(oneshot::Sender<Snapshot>),
+    /// An operator's wish, and what he is told.
+    Voters(VoterRequest, oneshot::Sender<Result<String, String>>),
     Reload(Box<Config>),
 }
 
@@ -154,6 +161,7 @@ struct Start {
     identity: Arc<Identity>,
     voters: Option<SignedVoters>,
     engine: engine::Config,
+    memory: Option<Memory>,
 }
 
 /// Runs until a signal, `leave`, or a failure that no waiting mends.
@@ -174,6 +182,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
             identity: start.identity.clone(),
             engine: start.engine.clone(),
             voters: start.voters.clone(),
+            memory: start.memory.clone(),
             entrance: core.clone(),
             office,
         };
@@ -211,7 +220,11 @@ fn prepare(options: Options) -> Result<Start, DaemonError> {
     let generation = generation(&options);
     let mut engine = engine_config(&config, &identity, Incarnation(random_u128()), generation);
     engine.earlier_lease = state::swap_lease(&options.state_dir, config.cluster.timers.lease)?;
-    Ok(Start { config, identity: Arc::new(identity), voters, engine, options })
+    let memory = memory::load(&memory::place(&options.socket)).unwrap_or_else(|error| {
+        tracing::warn!("what an earlier run held is not taken over: {error}");
+        None
+    });
+    Ok(Start { config, identity: Arc::new(identity), voters, engine, memory, options })
 }
 
 /// A full disk must not keep a node from running; with a clock that was set back as well, its gossip is taken for old
@@ -280,6 +293,7 @@ fn engine_config(
         timers: config.cluster.timers,
         earlier_lease: std::time::Duration::ZERO,
         voters_max: config.cluster.voters_max,
+        strict_pair: config.cluster.strict_pair,
         gateway: config.cluster.gateway.is_some(),
         vips: vips.collect(),
         checks: probe::checks(config.nginx.as_ref()),

@@ -10,11 +10,11 @@ use crate::io::join::{JoinServer, Offer};
 use crate::io::ports::Work;
 use crate::io::probe::{self, Running};
 use crate::io::quic::Transport;
-use crate::io::{control, state, tokens};
+use crate::io::{control, memory, state, systemd, tokens};
 use futures::FutureExt;
 use haclusterd_proto::NodeId;
 use haclusterd_proto::cluster::SignedVoters;
-use haclusterd_proto::control::{Request, Response, Snapshot};
+use haclusterd_proto::control::{Request, Response, Snapshot, VoterRequest};
 use haclusterd_proto::member::MemberRecord;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 const GOSSIP_INTERVAL: Duration = Duration::from_secs(1);
 /// Gossip messages that wait; each may be 64 KiB, and chitchat repeats what is lost.
 const GOSSIP_QUEUE: usize = 64;
-/// The answer to `leave` still has to reach the command.
+/// The answer to `leave` still has to reach the command, and the last set of voters whoever it removes.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 struct Office {
@@ -109,6 +109,7 @@ impl Office {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        let mut replace = signal(SignalKind::user_defined2())?;
         loop {
             tokio::select! {
                 Some(job) = work.recv() => self.perform(job),
@@ -116,7 +117,8 @@ impl Office {
                     end.map_err(|_| DaemonError::CoreEnded)?;
                     break;
                 }
-                _ = terminate.recv() => self.stop(),
+                _ = terminate.recv() => self.end().await,
+                _ = replace.recv() => self.restart(),
                 _ = interrupt.recv() => self.stop(),
                 _ = hangup.recv() => self.reload(),
             }
@@ -125,6 +127,25 @@ impl Office {
             gossip.stop().await;
         }
         Ok(())
+    }
+
+    /// A stop, or the first half of a restart.
+    async fn end(&self) {
+        match systemd::restarts().await {
+            true => self.restart(),
+            false => self.stop(),
+        }
+    }
+
+    /// A successor that cannot start would leave every VIP without an owner for a lease.
+    fn restart(&self) {
+        match Config::load(&self.start.options.config) {
+            Ok(_) => self.core.send(ToCore::Input(Input::Restart)),
+            Err(error) => {
+                tracing::error!("no run could follow this one, so the VIPs are handed over:\n{error}");
+                self.stop();
+            }
+        }
     }
 
     fn stop(&self) {
@@ -140,6 +161,13 @@ impl Office {
                 self.core.send(ToCore::Input(Input::Voters(SignedVoters { set, signature })));
             }
             ToOffice::Work(Work::Store(signed)) => self.store(signed),
+            ToOffice::Work(Work::Dismiss(nodes)) => self.dismiss(nodes),
+            ToOffice::Work(Work::Remember(memory)) => {
+                // On the spot, for the last one must win; it is not synced, and lies in memory as a rule.
+                if let Err(error) = memory::store(&memory::place(&self.start.options.socket), &memory) {
+                    tracing::warn!("a restart would not take over what is held: {error}");
+                }
+            }
             ToOffice::Stream { from, addr, bytes } => drop(self.gossip_in.try_send((from, addr, bytes))),
             ToOffice::Join(connection) => drop(tokio::spawn(self.joins.clone().serve(connection))),
             ToOffice::Greet => self.gossip.greet(),
@@ -151,6 +179,16 @@ impl Office {
         tokio::task::spawn_blocking(move || {
             let result = state::store_voters(&dir, &signed).map_err(|error| error.to_string());
             core.send(ToCore::Input(Input::VotersStored { stamp: signed.set.stamp(), result }));
+        });
+    }
+
+    /// They are told first, if they can be.
+    fn dismiss(&self, nodes: Vec<NodeId>) {
+        self.directory.strike(&nodes);
+        let transport = self.transport.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_WORDS).await;
+            nodes.into_iter().for_each(|node| transport.forbid(node));
         });
     }
 
@@ -191,6 +229,7 @@ impl Office {
                 match request {
                     Request::Snapshot => desk.snapshot().await,
                     Request::Leave => desk.leave().await,
+                    Request::Voters(request) => desk.voters(request).await,
                 }
             }
             .boxed()
@@ -266,6 +305,21 @@ impl Desk {
         ];
         snapshot.counters.extend(counters.map(|(name, count)| (name.to_owned(), count)));
         Response::Snapshot(Box::new(snapshot))
+    }
+
+    async fn voters(&self, request: VoterRequest) -> Response {
+        let (ask, answer) = oneshot::channel();
+        self.core.send(ToCore::Voters(request.clone(), ask));
+        let verdict = match tokio::time::timeout(ANSWER, answer).await {
+            Ok(Ok(verdict)) => verdict,
+            _ => Err("the core does not answer: the daemon is stopping or overloaded".into()),
+        };
+        if let (Ok(_), VoterRequest::Expel { name, .. }) = (&verdict, request) {
+            // Whoever joins next may have its name.
+            let dir = self.state_dir.clone();
+            tokio::task::spawn_blocking(move || drop(tokens::release_name(&dir, &name)));
+        }
+        verdict.map_or_else(Response::Error, Response::Done)
     }
 
     async fn leave(&self) -> Response {
@@ -364,6 +418,12 @@ impl Directory {
             self.dial();
             self.remember();
         }
+    }
+
+    fn strike(&self, nodes: &[NodeId]) {
+        self.members().retain(|node, _| !nodes.contains(node));
+        self.dial();
+        self.remember();
     }
 
     fn dial(&self) {

@@ -25,13 +25,16 @@ impl Engine {
         let Some(set) = self.voters.set().cloned() else { return };
         self.lease.adopt(&set, &held, now);
         self.vips.iter_mut().for_each(|vip| vip.addresses.shorten());
-        if set.step == Step::Commit {
-            self.voter.commit(now);
+        match set.step {
+            Step::Commit => self.voter.commit(now),
+            Step::Recover => self.voter.recover(now),
+            Step::Plain | Step::Prepare => {}
         }
         let names: Vec<String> = set.voters.iter().map(|node| self.name_of(*node)).collect();
         let text =
             format!("voters are now {} (version {}): {}", names.join(", "), set.version, self.protection());
         self.info(text, now);
+        // Also to who was removed, for the last time: it should know.
         for to in self.listeners() {
             let stamp = self.peers.get(to).map(peers::Peer::voters).unwrap_or_default();
             if let Some(newer) = self.voters.newer_for(to, stamp) {
@@ -39,6 +42,7 @@ impl Engine {
                 self.out.push(Action::Send { to, message });
             }
         }
+        self.dismiss(now);
     }
 
     pub(super) fn grow_voters(&mut self, now: Instant) {
@@ -56,7 +60,10 @@ impl Engine {
                 stamp: peer.voters(),
             })
             .collect();
-        let plan = Plan { cluster: self.config.cluster, voters_max: self.config.voters_max, leaves };
+        if let Some(text) = self.voters.give_up(now) {
+            self.warn(format!("given up, because no majority of the voters is heard: {text}"), now);
+        }
+        let plan = Plan { voters_max: self.config.voters_max, leaves, strict: self.config.strict_pair };
         if let Some(set) = self.voters.next(&plan, &others, &self.config.timers, now) {
             self.out.push(Action::SignVoters(set));
         }

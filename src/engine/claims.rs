@@ -84,6 +84,12 @@ impl Claims {
         Some(self.probed_at.map_or(Instant::default(), |at| at + pause))
     }
 
+    /// Who has just answered for the VIP, member or not.
+    #[must_use]
+    pub fn answers(&self, now: Instant) -> Option<MacAddr> {
+        self.heard.filter(|(_, _, last)| now.since(*last) < FAST * QUIET).map(|(mac, _, _)| mac)
+    }
+
     /// Nobody has answered the last five probes.
     #[must_use]
     pub fn quiet(&self, now: Instant) -> bool {

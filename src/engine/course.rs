@@ -6,6 +6,7 @@ impl Engine {
     /// Lets every VIP take the steps that the facts allow, until none is left to take.
     pub(super) fn settle(&mut self, now: Instant) {
         let renew = self.renew();
+        let mut extended = Vec::new();
         for at in 0..self.vips.len() {
             self.observe(at, now);
             for _ in 0..4 {
@@ -17,22 +18,25 @@ impl Engine {
                 let until = facts.until.filter(|_| serve);
                 let acts = vip.addresses.follow(until, renew, now);
                 let id = vip.id();
-                for act in &acts {
-                    self.out.push(match act {
-                        Act::Install { until } => Action::Install {
-                            vip: id,
-                            until: *until,
-                            renewal: self.vips[at].addresses.is_held(),
-                        },
-                        Act::Remove => Action::Remove(id),
-                        Act::Announce => Action::Announce(id),
-                    });
+                for act in acts {
+                    match act {
+                        Act::Install { until } => self.out.push(Action::Install { vip: id, until }),
+                        Act::Extend { until } => extended.push((id, until)),
+                        Act::Remove => {
+                            extended.retain(|(vip, _)| *vip != id);
+                            self.out.push(Action::Remove(id));
+                        }
+                        Act::Announce => self.out.push(Action::Announce(id)),
+                    }
                 }
                 match change {
                     Some(change) => self.changed(at, &change, now),
                     None => break,
                 }
             }
+        }
+        if !extended.is_empty() {
+            self.out.push(Action::Extend(extended));
         }
     }
 
@@ -53,6 +57,10 @@ impl Engine {
             let id = vip.id();
             self.out.push(Action::Probe(id));
         }
+        if let Some(reason) = self.waits_for(&self.vips[at], now) {
+            self.warn_once(reason, now);
+        }
+        self.note_contest(at, owns, now);
         let owner = self.owner(self.vips[at].id(), now);
         let vip = &mut self.vips[at];
         if same_owner(vip.owner, owner) {
@@ -62,6 +70,19 @@ impl Engine {
         (vip.owner, vip.owner_since) = (owner, now);
         if let Owner::Peer(node) = owner {
             let text = format!("{}: {} owns it now", self.vips[at].config.name, self.name_of(node));
+            self.info(text, now);
+        }
+    }
+
+    /// Where two have held a VIP, clients may have followed either: the one that keeps it says so once more.
+    fn note_contest(&mut self, at: usize, owns: bool, now: Instant) {
+        let id = self.vips[at].id();
+        let timers = &self.config.timers;
+        let contested = owns && self.peers.iter().any(|(_, peer)| peer.holds(id, timers, now).is_some());
+        let vip = &mut self.vips[at];
+        if std::mem::replace(&mut vip.contested, contested) && owns && !contested {
+            vip.addresses.announce_again(now);
+            let text = format!("{}: nobody else holds it any more; announced again", vip.config.name);
             self.info(text, now);
         }
     }

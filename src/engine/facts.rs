@@ -9,7 +9,7 @@ use super::time::Instant;
 use super::{Engine, VipState};
 use haclusterd_proto::cluster::Step;
 use haclusterd_proto::control::Mode;
-use haclusterd_proto::{MacAddr, NodeId, Priority, Role, Term, VipId};
+use haclusterd_proto::{MacAddr, NodeId, Priority, Term, VipId};
 use std::time::Duration;
 
 /// A node that stands behind others waits this much longer for each of them.
@@ -18,22 +18,25 @@ const STAGGER: Duration = Duration::from_millis(25);
 const PAIR_STAGGER: Duration = Duration::from_secs(1);
 /// In the two-node mode the holder keeps the address this long without its daemon.
 pub const SELF_LEASE: Duration = Duration::from_secs(3);
-/// How long a node that has just started waits for its peer before it judges it silent.
-const BOOT_WAIT: Duration = Duration::from_secs(3);
+/// How long a node that has just started waits for its peer before it judges it silent, and for its own checks.
+pub(super) const BOOT_WAIT: Duration = Duration::from_secs(3);
 /// The gateway must have answered within this time.
 const GATEWAY_FRESH: Duration = Duration::from_millis(300);
 
 impl Engine {
     /// Why this node can neither take nor keep the VIP, whatever its health.
-    pub(super) fn barred(&self, vip: &VipState) -> Option<String> {
-        if self.config.record.role == Role::Witness {
+    pub(super) fn barred(&self, vip: &VipState, now: Instant) -> Option<String> {
+        if self.is_witness() {
             return Some("a witness holds no address".into());
+        }
+        if self.voters.is_removed(self.me()) {
+            return Some("this node was removed from the cluster".into());
         }
         if self.drain.is_some() {
             return Some("this node is leaving".into());
         }
-        if let Err(reason) = &vip.interface {
-            return Some(reason.clone());
+        if let Some(reason) = self.out_of_service(vip, now) {
+            return Some(reason);
         }
         if self.voters.mode() == Mode::TwoNode && !self.voters.is_voter(self.me()) {
             return Some("only the two voters own addresses in the two-node mode".into());
@@ -62,8 +65,8 @@ impl Engine {
 
     /// The priority that this node shows for the VIP; `None`: no candidate.
     pub(super) fn standing(&self, vip: &VipState, now: Instant) -> Option<Priority> {
-        let out = self.barred(vip).or_else(|| self.conflict(vip, now)).or_else(|| vip.broken(now));
-        self.health.effective(self.config.base()).filter(|_| out.is_none())
+        let out = self.barred(vip, now).or_else(|| self.conflict(vip, now)).or_else(|| vip.broken(now));
+        self.fitness(now).filter(|_| out.is_none())
     }
 
     /// Could this node own a VIP at once, if it were free?
@@ -76,7 +79,8 @@ impl Engine {
         let eligible = |(node, peer): (NodeId, &Peer)| {
             let fit = peer.alive(&self.config.timers, now) && !peer.left();
             let bid = peer.bid(vip).filter(|bid| fit && (bid.ready || !ready))?;
-            Some(Standing { node, priority: bid.priority, incumbent: bid.holds.is_some() })
+            let held_down = !peer.held_down(now).is_zero();
+            Some(Standing { node, priority: bid.priority, incumbent: bid.holds.is_some(), held_down })
         };
         self.peers.iter().filter_map(eligible).filter(|s| s.priority.is_some()).collect()
     }
@@ -84,7 +88,8 @@ impl Engine {
     /// All candidates, the best first; `ready`: only those that could own the VIP at once.
     pub(super) fn ranking(&self, vip: &VipState, ready: bool, now: Instant) -> Vec<NodeId> {
         let incumbent = vip.seat.holds().is_some();
-        let mine = Standing { node: self.me(), priority: self.standing(vip, now), incumbent };
+        let held_down = !self.flaps.left(now).is_zero();
+        let mine = Standing { node: self.me(), priority: self.standing(vip, now), incumbent, held_down };
         let mut all = self.rivals(vip.id(), ready, now);
         all.push(mine);
         rank::order(vip.id(), vip.config.preempt, all)
@@ -127,11 +132,12 @@ impl Engine {
     }
 
     fn unfit(&self, vip: &VipState, now: Instant) -> Option<String> {
-        if let Some(reason) = self.barred(vip).or_else(|| self.conflict(vip, now)).or_else(|| vip.broken(now))
+        if let Some(reason) =
+            self.barred(vip, now).or_else(|| self.conflict(vip, now)).or_else(|| vip.broken(now))
         {
             return Some(reason);
         }
-        let sick = self.health.effective(self.config.base()).is_none();
+        let sick = self.fitness(now).is_none();
         // With nobody better the owner stays: a refused connection tells a client more than a black hole.
         let stays = vip.seat.holds().is_some() && self.rivals(vip.id(), true, now).is_empty();
         (sick && !stays).then(|| self.health.reason())
@@ -159,12 +165,35 @@ impl Engine {
 
     /// Two nodes, no witness: a peer that is heard is believed; one that is silent must be silent on every path.
     fn pair_free(&self, vip: &VipState, other: NodeId, now: Instant) -> bool {
+        // What the voters before granted, to whomever, has ended.
+        if now < self.voters.adopted_at() + self.config.timers.lease {
+            return false;
+        }
         if let Some(peer) = self.peers.get(other).filter(|peer| peer.alive(&self.config.timers, now)) {
             return peer.bid(vip.id()).is_none_or(|bid| bid.holds.is_none());
         }
-        let adopted = now >= self.voters.adopted_at() + self.config.timers.lease;
         let waited = self.heard(other).is_some() || now >= self.started + BOOT_WAIT;
-        adopted && waited && vip.claims.quiet(now) && self.gateway_answers(now)
+        waited && vip.claims.quiet(now) && self.gateway_answers(now)
+    }
+
+    /// Two-node mode: what keeps this node from taking over from a peer that is not heard.
+    pub(super) fn waits_for(&self, vip: &VipState, now: Instant) -> Option<String> {
+        let other = self.voters.other().filter(|_| vip.seat.holds().is_none())?;
+        if self.peers.get(other).is_some_and(|peer| peer.alive(&self.config.timers, now)) {
+            return None;
+        }
+        let (name, vip_name) = (self.name_of(other), &vip.config.name);
+        if let Some(mac) = vip.claims.answers(now) {
+            return Some(format!(
+                "{name} is not heard, but {mac} answers for {vip_name}: not taken while it does"
+            ));
+        }
+        let waited = self.heard(other).is_some() || now >= self.started + BOOT_WAIT;
+        (waited && !self.gateway_answers(now)).then(|| {
+            format!(
+                "{name} is not heard, and the gateway does not answer: this node may be the one that is cut off, and does not take {vip_name}"
+            )
+        })
     }
 
     fn gateway_answers(&self, now: Instant) -> bool {
@@ -185,7 +214,7 @@ impl Engine {
         let why = || {
             let priority = self.peers.get(node).and_then(|p| p.bid(vip.id())).and_then(|bid| bid.priority);
             let theirs = priority.map_or(0, |p| p.0);
-            let mine = self.health.effective(self.config.base()).map_or(0, |p| p.0);
+            let mine = self.fitness(now).map_or(0, |p| p.0);
             format!("{} has priority {theirs} > {mine}", self.name_of(node))
         };
         (now >= since + vip.config.preempt_delay).then(why)
@@ -197,9 +226,14 @@ impl Engine {
         let says = peer.holds(vip.id(), &self.config.timers, now).is_some();
         let seen = vip.rival_seen.is_some_and(|at| now.since(at) < SELF_LEASE);
         let Some(bid) = peer.bid(vip.id()).filter(|_| says || seen) else { return false };
-        let standing = |node, priority| Standing { node, priority, incumbent: false };
-        let mine = self.standing(vip, now);
-        let both = vec![standing(other, bid.priority), standing(self.me(), mine)];
+        let standing = |node, priority, held: Duration| Standing {
+            node,
+            priority,
+            incumbent: false,
+            held_down: !held.is_zero(),
+        };
+        let mine = standing(self.me(), self.standing(vip, now), self.flaps.left(now));
+        let both = vec![standing(other, bid.priority, peer.held_down(now)), mine];
         match rank::order(vip.id(), true, both).first() {
             Some(first) => *first == other,
             None => other < self.me(),
@@ -214,7 +248,7 @@ impl Engine {
 
     /// How badly this node wants to know who answers for the VIP.
     pub(super) fn probe_need(&self, vip: &VipState, now: Instant) -> Need {
-        let out = self.barred(vip).is_some() || self.health.effective(self.config.base()).is_none();
+        let out = self.barred(vip, now).is_some() || self.fitness(now).is_none();
         if out || vip.seat.holds().is_some() || self.voters.mode() == Mode::Joining {
             return Need::None;
         }

@@ -4,6 +4,9 @@ use super::*;
 
 impl Engine {
     pub(super) fn message(&mut self, from: NodeId, message: Message, now: Instant) {
+        if self.voters.is_removed(from) {
+            return;
+        }
         match message {
             Message::Advert(advert) => self.advert(from, &advert, now),
             Message::Answer(answer) => {
@@ -50,6 +53,9 @@ impl Engine {
 
     pub(super) fn member(&mut self, record: MemberRecord, now: Instant) {
         let (node, leaving) = (record.node, record.leaving);
+        if self.voters.is_removed(node) {
+            return;
+        }
         let name = record.name.clone();
         let was = self.peers.get(node).map(|p| (p.record().is_some(), p.left()));
         let clash = self
@@ -82,6 +88,7 @@ impl Engine {
 
     pub(super) fn interface(&mut self, vip: VipId, state: Result<MacAddr, String>, now: Instant) {
         let Some(vip) = self.vips.iter_mut().find(|v| v.id() == vip) else { return };
+        vip.reported = true;
         if vip.interface == state {
             return;
         }

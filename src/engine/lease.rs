@@ -21,8 +21,10 @@ pub struct Lease {
     sent: VecDeque<(u64, Instant)>,
     voters: BTreeMap<NodeId, AtVoter>,
     omitted: BTreeMap<VipId, u64>,
-    /// Gates that grants of the voter set before still hold open, at a change of the set.
+    /// Gates that grants from before still hold open: of the voter set before, or to the run before.
     inherited: BTreeMap<VipId, Instant>,
+    /// The run of this node whose sessions this one asks for.
+    predecessor: Option<Incarnation>,
     quorum: usize,
     stamp: VotersStamp,
 }
@@ -32,6 +34,8 @@ pub struct Lease {
 struct AtVoter {
     incarnation: Option<Incarnation>,
     session: u64,
+    /// The session is the predecessor's, and this voter has not said yet whether it is this run's too.
+    asks: bool,
     answered: u64,
     until: Instant,
     rtt: Duration,
@@ -64,6 +68,32 @@ impl Lease {
         }
         self.quorum = set.quorum();
         self.stamp = set.stamp();
+    }
+
+    /// Asks for the sessions of an earlier run of this node.
+    pub fn succeed(&mut self, run: Incarnation, sessions: &[(NodeId, u64)]) {
+        self.predecessor = Some(run);
+        for (node, session) in sessions {
+            if let Some(voter) = self.voters.get_mut(node) {
+                (voter.session, voter.asks) = (*session, true);
+            }
+        }
+    }
+
+    /// The earlier run held the VIP, and its gate is open until then.
+    pub fn inherit(&mut self, vip: VipId, until: Instant) {
+        self.inherited.insert(vip, until);
+    }
+
+    /// The run whose session at this voter is asked for.
+    #[must_use]
+    pub fn resumes(&self, voter: NodeId) -> Option<Incarnation> {
+        self.predecessor.filter(|_| self.voters.get(&voter).is_some_and(|v| v.asks))
+    }
+
+    /// All sessions that are open.
+    pub fn sessions(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        self.voters.iter().filter(|(_, v)| v.session != 0).map(|(node, v)| (*node, v.session))
     }
 
     /// A new sequence number, for an advert that wants the VIPs marked so. H1.
@@ -241,7 +271,7 @@ impl Lease {
 impl AtVoter {
     fn forget(&mut self) {
         self.until = Instant::default();
-        self.session = 0;
+        (self.session, self.asks) = (0, false);
         self.vips.clear();
     }
 }
@@ -250,7 +280,7 @@ impl AtVoter {
 mod tests {
     use super::*;
     use haclusterd_proto::ClusterId;
-    use haclusterd_proto::cluster::{Step, Verdict};
+    use haclusterd_proto::cluster::Verdict;
 
     const TIMERS: Timers = Timers { advert: Duration::from_millis(50), lease: Duration::from_millis(500) };
     const VIP: VipId = VipId(7);
@@ -278,7 +308,7 @@ mod tests {
     /// Two of three voters have granted the VIP to an advert sent at 0.
     fn granted(lease_ms: u64) -> Lease {
         let voters = (1..=3).map(node).collect();
-        let set = VoterSet { cluster: ClusterId([0; 16]), version: 1, step: Step::Plain, voters };
+        let set = VoterSet { voters, ..VoterSet::first(ClusterId([0; 16]), node(1)) };
         let mut lease = Lease::default();
         lease.adopt(&set, &[], at(0));
         for _ in 0..2 {

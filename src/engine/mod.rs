@@ -10,11 +10,14 @@ mod course;
 mod drain;
 pub mod elect;
 mod facts;
+pub mod flaps;
 pub mod health;
+pub mod heir;
 mod intake;
 pub mod lease;
 pub mod peers;
 pub mod rank;
+mod reform;
 pub mod seat;
 mod speech;
 mod status;
@@ -25,11 +28,13 @@ pub mod voters;
 
 use claims::Claims;
 use elect::{Elect, Owner};
+use flaps::Flaps;
 use haclusterd_proto::cluster::{Advert, Answer, Bid, Message, SignedVoters, Step, VoterSet, VotersStamp};
-use haclusterd_proto::control::Mode;
+use haclusterd_proto::control::{Mode, VoterRequest};
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{AddrId, ClusterId, MacAddr, NodeId, Priority, Term, VipId};
 use health::{CheckConfig, Health, Outcome};
+use heir::Memory;
 use lease::Lease;
 use peers::{Peers, Receipt};
 use seat::{Change, Seat};
@@ -74,6 +79,8 @@ pub struct Config {
     /// The lease that an earlier run of this node may have granted.
     pub earlier_lease: Duration,
     pub voters_max: usize,
+    /// Two voters need each other: neither holds a VIP alone.
+    pub strict_pair: bool,
     /// A gateway is configured: two-node mode takes over only while it answers.
     pub gateway: bool,
     pub vips: Vec<VipConfig>,
@@ -123,12 +130,16 @@ pub enum Input {
         result: Result<(), String>,
     },
     Reconfigure(Box<Config>),
+    /// An operator's wish; [`Engine::judge_voters`] tells whether it is granted.
+    ChangeVoters(VoterRequest),
     /// Another host uses this node's key.
     Clone(String),
     /// Hand every VIP over and exit; `leave`: for good.
     Shutdown {
         leave: bool,
     },
+    /// Exit at once and leave everything as it is: a successor comes within the lease.
+    Restart,
 }
 
 #[must_use = "what the engine asks for must be done"]
@@ -138,12 +149,14 @@ pub enum Action {
         to: NodeId,
         message: Message,
     },
-    /// Add the VIP's addresses or push their end out: the kernel is to drop them at `until` by itself.
+    /// Add the VIP's addresses or push their end out: the kernel is to close the fence and to drop them at `until`
+    /// by itself.
     Install {
         vip: VipId,
         until: Instant,
-        renewal: bool,
     },
+    /// The fences of these are to stay open until then; each closes by itself when it is not.
+    Extend(Vec<(VipId, Instant)>),
     Remove(VipId),
     Announce(VipId),
     /// Ask the wire who answers for the VIP.
@@ -152,8 +165,12 @@ pub enum Action {
     Publish(Box<MemberRecord>),
     SignVoters(VoterSet),
     StoreVoters(SignedVoters),
+    /// These were removed: no connection with them any more.
+    Dismiss(Vec<NodeId>),
+    /// What a successor within the lease would have to know.
+    Remember(Box<Memory>),
     Log(Event),
-    /// Nothing is held any more.
+    /// Nothing is held any more, or it is left to a successor.
     Exit,
 }
 
@@ -169,6 +186,10 @@ pub(crate) struct VipState {
     addresses: Vip,
     claims: Claims,
     interface: Result<MacAddr, String>,
+    /// The edge has told of the interface.
+    reported: bool,
+    /// This run has it from the one before.
+    heir: bool,
     /// The kernel refused the address, and until when it is not tried again.
     broken: Option<(String, Instant)>,
     free_since: Option<Instant>,
@@ -176,6 +197,8 @@ pub(crate) struct VipState {
     better: Option<(NodeId, Instant)>,
     /// Two-node mode: when the other's hardware address last answered for the VIP that we hold.
     rival_seen: Option<Instant>,
+    /// A member says that it holds the VIP that this node holds.
+    contested: bool,
     conflict_at: Option<Instant>,
     highest: Term,
     /// The owner as last reported, and since when.
@@ -195,6 +218,7 @@ pub struct Engine {
     config: Config,
     started: Instant,
     health: Health,
+    flaps: Flaps,
     peers: Peers,
     lease: Lease,
     voter: Voter,
@@ -206,6 +230,9 @@ pub struct Engine {
     gateway_probed: Instant,
     published: Option<MemberRecord>,
     drain: Option<Drain>,
+    /// Holds something that an earlier run of this node held.
+    heir: bool,
+    remembered: Memory,
     events: VecDeque<(Instant, Event)>,
     /// Something that the peers should hear of at once.
     dirty: bool,
@@ -232,6 +259,7 @@ impl Engine {
         let mut engine = Engine {
             started: now,
             health: Health::new(&config.checks),
+            flaps: Flaps::default(),
             peers: Peers::default(),
             lease: Lease::default(),
             voter: Voter::new(config.record.incarnation, config.timers, config.earlier_lease, now),
@@ -243,6 +271,8 @@ impl Engine {
             gateway_probed: Instant::default(),
             published: None,
             drain: None,
+            heir: false,
+            remembered: Memory::default(),
             events: VecDeque::new(),
             dirty: true,
             out: Vec::new(),
@@ -250,6 +280,7 @@ impl Engine {
         };
         if let Some(set) = engine.voters.set().cloned() {
             engine.lease.adopt(&set, &[], now);
+            engine.dismiss(now);
         }
         engine
     }
@@ -258,7 +289,14 @@ impl Engine {
         let freed = self.voter.expire(now);
         self.tell_freed(freed, None, now);
         self.dirty |= self.voter.wakes(now);
+        if matches!(input, Input::Restart) && self.drain.is_none() {
+            self.info("restarting: the VIPs stay for the next run".into(), now);
+            self.out.push(Action::Exit);
+            return std::mem::take(&mut self.out);
+        }
         self.take_in(input, now);
+        let well = self.fitness(now).is_some() && self.vips.iter().all(|vip| vip.interface.is_ok());
+        self.dirty |= self.flaps.observe(well, now);
         self.grow_voters(now);
         self.settle(now);
         for _ in 0..4 {
@@ -271,6 +309,7 @@ impl Engine {
         self.keep_house(now);
         self.publish(now);
         self.finish_drain(now);
+        self.remember();
         self.note_deadlines(now);
         std::mem::take(&mut self.out)
     }
@@ -290,9 +329,11 @@ impl Engine {
             Input::GatewayAnswered => self.gateway_at = Some(now),
             Input::Voters(signed) => self.offer_voters(&signed),
             Input::VotersStored { stamp, result } => self.voters_stored(stamp, result, now),
+            Input::ChangeVoters(request) => self.change_voters(&request, now),
             Input::Reconfigure(config) => self.reconfigure(*config, now),
             Input::Clone(from) => self.warn_once(format!("another host at {from} uses this node's key: two nodes must not share a state directory; stop one of them and join it again under its own name"), now),
             Input::Shutdown { leave } => self.shutdown(leave, now),
+            Input::Restart => {} // a stop that has begun is not turned into a restart
         }
     }
 
@@ -396,7 +437,11 @@ impl Elect for Engine {
             }
             Some(Drain::Done) | None => None,
         };
-        vips.chain(self.voter.deadline(now)).chain([self.next_advert]).chain(drain).min()
+        vips.chain(self.voter.deadline(now))
+            .chain([self.next_advert])
+            .chain(self.flaps.deadline())
+            .chain(drain)
+            .min()
     }
 }
 
@@ -414,10 +459,13 @@ impl VipState {
             addresses: Vip::new(config.announce_refresh),
             claims: Claims::default(),
             interface: Err("its interface is not known yet".into()),
+            reported: false,
+            heir: false,
             broken: None,
             free_since: None,
             better: None,
             rival_seen: None,
+            contested: false,
             conflict_at: None,
             highest: Term::default(),
             owner: Owner::Nobody,

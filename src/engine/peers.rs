@@ -36,6 +36,7 @@ struct Heard {
     incarnation: Incarnation,
     seq: u64,
     voters: VotersStamp,
+    held_down: Duration,
     bids: Vec<Bid>,
 }
 
@@ -87,6 +88,7 @@ impl Peers {
             incarnation: advert.incarnation,
             seq: advert.seq,
             voters: advert.voters,
+            held_down: Duration::from_millis(advert.held_down_ms.into()),
             bids: advert.bids.clone(),
         });
         receipt
@@ -106,6 +108,10 @@ impl Peers {
             .collect();
         old.iter().for_each(|node| drop(self.peers.remove(node)));
         old
+    }
+
+    pub fn remove(&mut self, nodes: &[NodeId]) {
+        nodes.iter().for_each(|node| drop(self.peers.remove(node)));
     }
 
     /// Who has come to life or fallen silent since the last call.
@@ -151,6 +157,12 @@ impl Peer {
     #[must_use]
     pub fn voters(&self) -> VotersStamp {
         self.heard.as_ref().map(|h| h.voters).unwrap_or_default()
+    }
+
+    /// How long it still comes last among the candidates, by its own count.
+    #[must_use]
+    pub fn held_down(&self, now: Instant) -> Duration {
+        self.heard.as_ref().map_or(Duration::ZERO, |h| h.held_down.saturating_sub(now.since(h.at)))
     }
 
     #[must_use]
@@ -200,7 +212,15 @@ mod tests {
 
     fn advert(incarnation: u128, seq: u64) -> Advert {
         let incarnation = Incarnation(incarnation);
-        Advert { incarnation, seq, voters: VotersStamp::default(), session: 0, bids: Vec::new() }
+        Advert {
+            incarnation,
+            seq,
+            voters: VotersStamp::default(),
+            session: 0,
+            resumes: None,
+            held_down_ms: 0,
+            bids: Vec::new(),
+        }
     }
 
     #[test]

@@ -12,12 +12,16 @@ pub struct Standing {
     pub priority: Option<Priority>,
     /// Holds the VIP now.
     pub incumbent: bool,
+    /// Has failed too often of late.
+    pub held_down: bool,
 }
 
 /// The smaller key owns. Fields in the order in which they decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     ineligible: bool,
+    /// Rather anybody else.
+    held_down: bool,
     /// With `preempt = false` an eligible owner stays, whoever comes.
     stays: Reverse<bool>,
     priority: Reverse<u8>,
@@ -33,6 +37,7 @@ impl Standing {
     pub fn key(&self, vip: VipId, preempt: bool) -> Key {
         Key {
             ineligible: self.priority.is_none(),
+            held_down: self.held_down,
             stays: Reverse(!preempt && self.incumbent),
             priority: Reverse(self.priority.map_or(0, |p| p.0)),
             incumbent: Reverse(self.incumbent),
@@ -70,7 +75,8 @@ mod tests {
     const VIP: VipId = VipId(7);
 
     fn standing(node: u8, priority: u8, incumbent: bool) -> Standing {
-        Standing { node: NodeId([node; 16]), priority: Some(Priority(priority)), incumbent }
+        let priority = Some(Priority(priority));
+        Standing { node: NodeId([node; 16]), priority, incumbent, held_down: false }
     }
 
     fn best(preempt: bool, standings: &[Standing]) -> u8 {
@@ -97,6 +103,13 @@ mod tests {
     fn who_is_no_candidate_is_not_ranked() {
         let out = Standing { priority: None, ..standing(1, 0, true) };
         assert_eq!(order(VIP, false, vec![out, standing(2, 1, false)]), [NodeId([2; 16])]);
+    }
+
+    #[test]
+    fn who_is_held_down_comes_last_and_is_not_out() {
+        let held = Standing { held_down: true, ..standing(1, 200, true) };
+        assert_eq!(best(false, &[held, standing(2, 1, false)]), 2);
+        assert_eq!(best(false, &[held]), 1);
     }
 
     #[test]

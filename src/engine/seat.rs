@@ -67,6 +67,12 @@ impl Seat {
         Seat { phase: Phase::Idle, not_before: now, failures: 0 }
     }
 
+    /// Held by an earlier run of this node, and by this one now.
+    #[must_use]
+    pub fn inherited(term: Term, now: Instant) -> Seat {
+        Seat { phase: Phase::Owner { since: now, term }, ..Seat::new(now) }
+    }
+
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.phase

@@ -1,7 +1,6 @@
 //! What the others must hear: adverts to the members, the record to gossip.
 
 use super::*;
-use haclusterd_proto::Role;
 
 impl Engine {
     pub(super) fn advertise(&mut self, now: Instant) {
@@ -58,6 +57,8 @@ impl Engine {
             seq,
             voters: self.voters.stamp(),
             session: self.lease.session(to),
+            resumes: self.lease.resumes(to),
+            held_down_ms: u32::try_from(self.flaps.left(now).as_millis()).unwrap_or(u32::MAX),
             bids: bids.collect(),
         }
     }
@@ -91,7 +92,7 @@ impl Engine {
 
     /// Why this node is not well, for `members`.
     pub(super) fn reason(&self, now: Instant) -> String {
-        if self.config.record.role == Role::Witness {
+        if self.is_witness() {
             return self.health.reason();
         }
         let unusable = self.vips.iter().find_map(|v| v.interface.as_ref().err().cloned());

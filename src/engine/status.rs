@@ -19,7 +19,7 @@ impl Engine {
     pub fn snapshot(&self, wall: i64, now: Instant) -> Snapshot {
         let mut members: Vec<Member> =
             self.peers.iter().map(|(node, peer)| self.member_view(node, peer, wall, now)).collect();
-        members.push(self.my_view(wall));
+        members.push(self.my_view(wall, now));
         members.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         Snapshot {
             schema: SCHEMA,
@@ -45,6 +45,9 @@ impl Engine {
             Mode::Joining => "nothing is owned before this node has heard who votes".into(),
             Mode::Single => "one voter: nobody takes over from it; add two more members or witnesses".into(),
             Mode::TwoNode => "split-brain protection: best effort; add a third member or a witness".into(),
+            Mode::Quorum if self.voters.set().is_some_and(|set| set.voters.len() == 2) => {
+                "one owner in any partition; none while one of the two voters is away".into()
+            }
             Mode::Quorum => "one owner in any partition, hang or crash".into(),
         }
     }
@@ -64,8 +67,12 @@ impl Engine {
             voters_in_contact: voters.iter().filter(heard).count(),
             voters: names,
             voters_version: self.voters.stamp().version,
+            witnesses: set.iter().flat_map(|set| &set.witnesses).map(|node| self.name_of(*node)).collect(),
+            voters_chosen: set.is_some_and(|set| set.chosen),
+            voters_change: self.voters.wish().map(str::to_owned),
             quorum: set.map_or(0, haclusterd_proto::cluster::VoterSet::quorum),
             members_alive: members.iter().filter(|m| m.state == MemberState::Alive).count(),
+            fence: false, // the edge knows
         }
     }
 
@@ -101,14 +108,20 @@ impl Engine {
             state,
             seen_ms: silent.map(ms),
             rtt_us: self.lease.rtt(node).map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            held_down_ms: some_ms(peer.held_down(now)),
             ..self.view(record, wall)
         }
     }
 
-    fn my_view(&self, wall: i64) -> Member {
+    fn my_view(&self, wall: i64, now: Instant) -> Member {
         let record = self.published.as_ref().unwrap_or(&self.config.record);
         let held = self.vips.iter().filter(|v| v.addresses.is_held());
-        Member { me: true, vips: held.map(|v| v.config.name.clone()).collect(), ..self.view(record, wall) }
+        Member {
+            me: true,
+            vips: held.map(|v| v.config.name.clone()).collect(),
+            held_down_ms: some_ms(self.flaps.left(now)),
+            ..self.view(record, wall)
+        }
     }
 
     fn view(&self, record: &MemberRecord, wall: i64) -> Member {
@@ -118,13 +131,14 @@ impl Engine {
             me: false,
             address: record.addr,
             state: MemberState::Alive,
-            role: record.role,
+            role: if self.voters.is_witness(record.node) { Role::Witness } else { record.role },
             voter: self.voters.is_voter(record.node),
             issuer: record.issuer,
             health: record.health,
             reason: record.reason.clone(),
             base_priority: record.base_priority,
             priority: record.priority,
+            held_down_ms: None,
             vips: Vec::new(),
             seen_ms: None,
             rtt_us: None,
@@ -202,7 +216,12 @@ impl Engine {
         let Some(mine) = shown(owner) else {
             return "no candidate is healthy: the last owner keeps it".into();
         };
-        match ranking.into_iter().find(|node| *node != owner).and_then(shown) {
+        let next = ranking.into_iter().find(|node| *node != owner);
+        let held_down = next.filter(|node| !self.held_down(*node, now).is_zero());
+        if let Some(name) = held_down.map(|node| self.name_of(node)) {
+            return format!("priority {mine}; {name} is held down, for it has failed again and again");
+        }
+        match next.and_then(shown) {
             None => format!("priority {mine}, the only candidate"),
             Some(next) if next == mine => format!("priority {mine} = {next}, it was there first"),
             Some(next) if next > mine => format!("priority {mine} < {next}, but it is not preempted"),
@@ -210,11 +229,21 @@ impl Engine {
         }
     }
 
+    fn held_down(&self, node: NodeId, now: Instant) -> Duration {
+        if node == self.me() {
+            return self.flaps.left(now);
+        }
+        self.peers.get(node).map_or(Duration::ZERO, |peer| peer.held_down(now))
+    }
+
     fn why_nobody(&self, vip: &VipState, no_candidate: bool, now: Instant) -> String {
         if self.voters.mode() == Mode::Quorum && !self.lease.in_contact(now) {
             return "this node is in touch with too few voters".into();
         }
-        match (no_candidate, self.barred(vip)) {
+        if let Some(reason) = self.waits_for(vip, now) {
+            return reason;
+        }
+        match (no_candidate, self.barred(vip, now)) {
             (true, Some(reason)) => format!("no candidate; here: {reason}"),
             (true, None) => format!("no candidate; here: {}", self.reason(now)),
             (false, _) => "about to be taken".into(),
@@ -236,6 +265,16 @@ impl Engine {
                 warnings.push(format!("{}: {reason}", vip.config.name));
             }
         }
+        for node in self.peers.iter().map(|(node, _)| node).chain([self.me()]) {
+            let left = self.held_down(node, now);
+            if !left.is_zero() {
+                let name = self.name_of(node);
+                let s = left.as_secs() + 1;
+                warnings.push(format!(
+                    "{name} has failed again and again: held down for {s} s more, for which every other candidate comes first"
+                ));
+            }
+        }
         for (node, peer) in self.peers.iter().filter(|(_, peer)| !peer.left()) {
             let name = self.name_of(node);
             if peer.record().is_some_and(|r| r.config_digest != self.config.record.config_digest) {
@@ -247,6 +286,10 @@ impl Engine {
         }
         warnings
     }
+}
+
+fn some_ms(span: Duration) -> Option<u64> {
+    (!span.is_zero()).then(|| ms(span))
 }
 
 fn ms(span: Duration) -> u64 {

@@ -15,6 +15,8 @@ const ROUNDS: [Duration; 9] = {
 };
 /// Between two attempts at the kernel, after one has failed.
 const RETRY: Duration = Duration::from_millis(100);
+/// The fence counts in the kernel's jiffies; to push it out by less is work for nothing.
+const FENCE_STEP: Duration = Duration::from_millis(4);
 /// Two hands that remove and add the same address must not make a storm.
 const READD_PAUSE: Duration = Duration::from_millis(20);
 
@@ -41,6 +43,8 @@ enum State {
 pub struct Vip {
     state: State,
     refresh: Duration,
+    /// Until when the kernel was last told to pass the packets.
+    fenced: Instant,
     /// The end that the kernel has is too late by the rules that hold now.
     hurry: bool,
 }
@@ -51,6 +55,10 @@ pub enum Act {
     Install {
         until: Instant,
     },
+    /// The lease is longer by now: the kernel may pass the addresses' packets until then.
+    Extend {
+        until: Instant,
+    },
     Remove,
     Announce,
 }
@@ -59,7 +67,7 @@ impl Vip {
     /// `refresh`: between two announcements while held; zero turns them off.
     #[must_use]
     pub fn new(refresh: Duration) -> Vip {
-        Vip { state: State::Absent, refresh, hurry: false }
+        Vip { state: State::Absent, refresh, fenced: Instant::default(), hurry: false }
     }
 
     pub fn set_refresh(&mut self, refresh: Duration) {
@@ -85,7 +93,11 @@ impl Vip {
                 let mut acts = Vec::new();
                 if *refresh_at <= now || std::mem::take(&mut self.hurry) {
                     *refresh_at = now + renew;
+                    self.fenced = until;
                     acts.push(Act::Install { until });
+                } else if until >= self.fenced + FENCE_STEP {
+                    self.fenced = until;
+                    acts.push(Act::Extend { until });
                 }
                 if announce_at.is_some_and(|at| at <= now) {
                     *announce_at = next_round(*rounds, self.refresh).map(|pause| now + pause);
@@ -108,6 +120,7 @@ impl Vip {
 
     fn add(&mut self, until: Instant) -> Vec<Act> {
         self.state = State::Adding;
+        self.fenced = until;
         vec![Act::Install { until }]
     }
 
@@ -267,6 +280,18 @@ mod tests {
         vip.installed(false, RENEW, at(10));
         assert!(vip.is_held());
         assert!(vip.follow(Some(END), RENEW, at(110)).contains(&Act::Install { until: END }));
+    }
+
+    #[test]
+    fn the_fence_follows_the_lease_between_two_renewals_of_the_address() {
+        let mut vip = Vip::new(Duration::ZERO);
+        vip.follow(Some(at(500)), RENEW, at(0));
+        vip.installed(true, RENEW, at(0));
+        let mut follow = |end, now| vip.follow(Some(at(end)), RENEW, at(now));
+        assert!(!follow(503, 3).contains(&Act::Extend { until: at(503) }), "not worth it");
+        assert!(follow(550, 50).contains(&Act::Extend { until: at(550) }));
+        assert!(follow(800, 300).contains(&Act::Install { until: at(800) }));
+        assert!(!follow(800, 301).contains(&Act::Extend { until: at(800) }), "the installation did");
     }
 
     #[test]

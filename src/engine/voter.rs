@@ -34,6 +34,14 @@ struct Session {
     expires: Instant,
 }
 
+impl Session {
+    /// A new run of the node proves by the session's number that it knows the very run that it succeeds.
+    fn is_resumed_by(&self, advert: &Advert) -> bool {
+        let named = advert.resumes == Some(self.incarnation) && advert.session == self.id;
+        named && advert.incarnation != self.incarnation
+    }
+}
+
 /// What a voter knows of one VIP.
 #[derive(Clone, Debug, Default)]
 struct Seat {
@@ -72,6 +80,11 @@ impl Voter {
     /// The way out of the two-node mode is complete: who held a VIP there may still, for one lease.
     pub fn commit(&mut self, now: Instant) {
         self.holders_only_until = now + self.timers.silence();
+    }
+
+    /// The other voters are gone for good: what they granted must have ended before anything is granted anew.
+    pub fn recover(&mut self, now: Instant) {
+        (self.silent_until, self.awake) = (now + self.timers.silence(), false);
     }
 
     /// When the next session ends, or the silence.
@@ -150,6 +163,11 @@ impl Voter {
             self.sessions.insert(from, Session { id, incarnation, last_seq, expires });
             return Err((id, None));
         };
+        if session.is_resumed_by(advert) {
+            (session.id, self.next_session) = (self.next_session, self.next_session + 1);
+            (session.incarnation, session.last_seq) = (advert.incarnation, advert.seq);
+            return Err((session.id, None));
+        }
         if session.incarnation != advert.incarnation {
             return refuse(Refusal::DuplicateId { left_ms: left_ms(session.expires, now) });
         }

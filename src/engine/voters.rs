@@ -1,17 +1,44 @@
 //! Who votes, and how that changes: one signed version after the other, one voter at a time.
 //!
 //! Only the issuer makes versions. A version is stored before it is acted by, so that a restart never falls back
-//! behind what this node has confirmed. Out of the two-voter mode it takes two versions: both old voters confirm
-//! [`Step::Prepare`] before the issuer signs [`Step::Commit`].
+//! behind what this node has confirmed. Between the two-voter mode and a majority it takes two versions: both of the
+//! pair confirm [`Step::Prepare`] before the issuer signs [`Step::Commit`].
 
 use super::time::{Instant, Timers};
-use haclusterd_proto::cluster::{MAX_VOTERS, SignedVoters, Step, VoterSet, VotersStamp};
+use haclusterd_proto::NodeId;
+use haclusterd_proto::cluster::{MAX_REMOVED, MAX_VOTERS, SignedVoters, Step, VoterSet, VotersStamp};
 use haclusterd_proto::control::Mode;
-use haclusterd_proto::{ClusterId, NodeId};
 use std::time::Duration;
 
 /// A version that was asked for and has neither been signed nor stored by then is asked for again.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// An operator's wish that could not be begun by then is given up: he has long looked elsewhere.
+const WISH: Duration = Duration::from_secs(60);
+
+/// What an operator wants; one such wish at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VoterChange {
+    /// It votes; `witness`: and holds no address.
+    Add { node: NodeId, witness: bool },
+    /// It votes no more, and stays a member.
+    Remove(NodeId),
+    /// It is a member no more.
+    Expel(NodeId),
+    /// The issuer adds voters by itself again.
+    Automatic,
+    /// The other voters are off for good, so an operator vouches.
+    Recover(Vec<NodeId>),
+}
+
+#[derive(Clone, Debug)]
+struct Wish {
+    change: VoterChange,
+    /// For an operator to read.
+    text: String,
+    since: Instant,
+    /// The first version that brings it about.
+    version: Option<u64>,
+}
 
 #[derive(Clone, Debug)]
 pub struct Voters {
@@ -21,13 +48,14 @@ pub struct Voters {
     stamp: VotersStamp,
     /// On its way to the disk.
     storing: Option<SignedVoters>,
-    /// Stored by the issuer, and not acted by until both old voters have confirmed it.
+    /// Stored by the issuer, and not acted by until the pair has confirmed it.
     prepared: Option<SignedVoters>,
     adopted_at: Instant,
     /// Since when a majority acts by `current`.
     settled_since: Option<Instant>,
     /// The version that the issuer's key is asked to sign, and when it was.
     signing: (u64, Instant),
+    wish: Option<Wish>,
 }
 
 /// What the issuer knows of another node when it thinks about the next version.
@@ -42,10 +70,11 @@ pub struct Candidate {
 /// What the issuer is to bring about.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    pub cluster: ClusterId,
     pub voters_max: usize,
     /// The issuer itself leaves: its last set is one without it.
     pub leaves: bool,
+    /// Two voters are to need each other.
+    pub strict: bool,
 }
 
 /// What follows from a version that has reached the disk.
@@ -68,6 +97,7 @@ impl Voters {
             adopted_at: now,
             settled_since: None,
             signing: (0, now),
+            wish: None,
         }
     }
 
@@ -98,25 +128,52 @@ impl Voters {
 
     #[must_use]
     pub fn mode(&self) -> Mode {
-        match self.set().map(|set| (set.voters.len(), set.step)) {
+        match self.set() {
             None => Mode::Joining,
-            Some((1, _)) => Mode::Single,
-            Some((2, _) | (_, Step::Prepare)) => Mode::TwoNode,
+            Some(set) if set.step == Step::Prepare || set.is_guarded_pair() => Mode::TwoNode,
+            Some(set) if set.voters.len() == 1 => Mode::Single,
             Some(_) => Mode::Quorum,
         }
+    }
+
+    /// An operator made it a witness.
+    #[must_use]
+    pub fn is_witness(&self, node: NodeId) -> bool {
+        self.set().is_some_and(|set| set.witnesses.contains(&node))
+    }
+
+    #[must_use]
+    pub fn is_removed(&self, node: NodeId) -> bool {
+        self.set().is_some_and(|set| set.removed.contains(&node))
+    }
+
+    /// The operator's wish that is under way.
+    #[must_use]
+    pub fn wish(&self) -> Option<&str> {
+        self.wish.as_ref().map(|wish| wish.text.as_str())
+    }
+
+    pub fn wants(&mut self, change: VoterChange, text: String, now: Instant) {
+        self.wish = Some(Wish { change, text, since: now, version: None });
+    }
+
+    /// The wish that could not be begun in time, once.
+    pub fn give_up(&mut self, now: Instant) -> Option<String> {
+        let old = |wish: &mut Wish| wish.version.is_none() && now.since(wish.since) >= WISH;
+        self.wish.take_if(old).map(|wish| wish.text)
     }
 
     /// In the two-voter mode: the other one.
     #[must_use]
     pub fn other(&self) -> Option<NodeId> {
-        let set = self.set().filter(|set| set.voters.len() == 2 && set.contains(self.me))?;
+        let set = self.set().filter(|set| set.is_guarded_pair() && set.contains(self.me))?;
         set.voters.iter().copied().find(|node| *node != self.me)
     }
 
     /// The version that a node with this stamp should have instead, if any.
     #[must_use]
     pub fn newer_for(&self, node: NodeId, stamp: VotersStamp) -> Option<&SignedVoters> {
-        let prepared = self.prepared.as_ref().filter(|next| next.set.contains(node));
+        let prepared = self.prepared.as_ref().filter(|next| next.set.contains(node) || self.is_voter(node));
         [prepared, self.current.as_ref()]
             .into_iter()
             .flatten()
@@ -146,6 +203,10 @@ impl Voters {
         }
         (self.current, self.prepared, self.adopted_at) = (Some(signed), None, now);
         (self.stamp, self.settled_since) = (stamp, None);
+        let done = |wish: &mut Wish| wish.version.is_some_and(|first| first <= stamp.version);
+        if self.step() != Step::Prepare {
+            self.wish.take_if(done);
+        }
         Stored::Adopted
     }
 
@@ -169,28 +230,41 @@ impl Voters {
         if asked || self.storing.is_some() {
             return None;
         }
-        let next = |step, voters| Some(VoterSet { cluster: plan.cluster, version, step, voters });
-        let set = if set.step == Step::Prepare {
-            self.confirmed(&set, others).then(|| next(Step::Commit, set.voters.clone()))?
-        } else {
-            let since = self.settled_since.or_else(|| self.majority_has(&set, others).then_some(now));
-            self.settled_since = since;
-            // A lease that the set before granted may outlive the moment at which the majority changed.
-            let settled = since.is_some_and(|since| now >= since + timers.lease * 2);
-            let voters = settled.then(|| changed(&set, plan, others, self.me))??;
-            let leaves_pair = set.voters.len() == 2 && voters.len() == 3;
-            next(if leaves_pair { Step::Prepare } else { Step::Plain }, voters)
-        };
+        let next = self.draft(&set, plan, others, timers, now)?;
         self.signing = (version, now);
-        set
+        Some(VoterSet { version, ..next })
     }
 
-    /// Have both voters of the two-node mode confirmed `Prepare`? Who restarted in it asks all.
+    /// The next version but for its number.
+    fn draft(
+        &mut self,
+        set: &VoterSet,
+        plan: &Plan,
+        others: &[Candidate],
+        timers: &Timers,
+        now: Instant,
+    ) -> Option<VoterSet> {
+        let recovery = self.wish.as_ref().is_some_and(|wish| matches!(wish.change, VoterChange::Recover(_)));
+        if set.step == Step::Prepare && !recovery {
+            let commit = || VoterSet { step: Step::Commit, confirm: Vec::new(), ..set.clone() };
+            return self.confirmed(set, others).then(commit);
+        }
+        let since = self.settled_since.or_else(|| self.majority_has(set, others).then_some(now));
+        self.settled_since = since;
+        // A lease that the set before granted may outlive the moment at which the majority changed.
+        let settled = since.is_some_and(|since| now >= since + timers.lease * 2);
+        if !settled && !recovery {
+            return None;
+        }
+        let Some(wish) = &mut self.wish else { return changed(set, plan, others, self.me) };
+        wish.version = Some(set.version + 1);
+        Some(wished(set, &wish.change, plan))
+    }
+
     fn confirmed(&self, prepare: &VoterSet, others: &[Candidate]) -> bool {
-        let old = if self.prepared.is_some() { self.set() } else { Some(prepare) };
         let has =
             |node: NodeId| others.iter().any(|o| o.node == node && o.alive && o.stamp == prepare.stamp());
-        old.is_some_and(|set| set.voters.iter().all(|node| *node == self.me || has(*node)))
+        prepare.confirm.iter().all(|node| *node == self.me || has(*node))
     }
 
     fn majority_has(&self, set: &VoterSet, others: &[Candidate]) -> bool {
@@ -201,27 +275,98 @@ impl Voters {
     }
 }
 
-/// The voters of the next version: one more while there are too few, or one less when one has left.
-fn changed(set: &VoterSet, plan: &Plan, others: &[Candidate], me: NodeId) -> Option<Vec<NodeId>> {
+/// The next version as an operator wants it.
+fn wished(set: &VoterSet, change: &VoterChange, plan: &Plan) -> VoterSet {
+    let without = |list: &[NodeId], gone: NodeId| list.iter().copied().filter(|node| *node != gone).collect();
+    let with =
+        |list: &[NodeId], new: NodeId| list.iter().copied().filter(|n| *n != new).chain([new]).collect();
+    let base = VoterSet { step: Step::Plain, chosen: true, ..set.clone() };
+    let next = match change {
+        VoterChange::Add { node, witness } => {
+            let witnesses =
+                if *witness { with(&set.witnesses, *node) } else { without(&set.witnesses, *node) };
+            let voters = if set.contains(*node) { set.voters.clone() } else { with(&set.voters, *node) };
+            VoterSet { voters, witnesses, ..base }
+        }
+        VoterChange::Remove(node) => VoterSet {
+            voters: without(&set.voters, *node),
+            witnesses: without(&set.witnesses, *node),
+            ..base
+        },
+        VoterChange::Expel(node) => VoterSet {
+            voters: without(&set.voters, *node),
+            witnesses: without(&set.witnesses, *node),
+            removed: with(&set.removed[set.removed.len().saturating_sub(MAX_REMOVED - 1)..], *node),
+            chosen: set.chosen,
+            ..base
+        },
+        VoterChange::Automatic => VoterSet { chosen: false, ..base },
+        VoterChange::Recover(keep) => VoterSet {
+            voters: keep.clone(),
+            witnesses: set.witnesses.iter().copied().filter(|node| keep.contains(node)).collect(),
+            step: Step::Recover,
+            chosen: set.chosen,
+            ..base
+        },
+    };
+    by_way_of_the_pair(set, next, plan, Some(change))
+}
+
+/// The next version that nobody had to ask for: one voter more while there are too few, or one less when one has left.
+fn changed(set: &VoterSet, plan: &Plan, others: &[Candidate], me: NodeId) -> Option<VoterSet> {
     let left = |node: NodeId| match node == me {
         true => plan.leaves,
         false => others.iter().any(|o| o.node == node && o.left),
     };
     let gone = set.voters.iter().copied().find(|node| left(*node));
     let staying = set.voters.iter().filter(|node| !left(**node)).count();
-    let joins = others.iter().find(|o| o.alive && !o.left && o.stamp == set.stamp() && !set.contains(o.node));
-    match joins {
-        Some(new) if staying < plan.voters_max && set.voters.len() < MAX_VOTERS => {
-            Some(set.voters.iter().copied().chain([new.node]).collect())
-        }
-        _ if staying == 0 => None,
-        _ => gone.map(|gone| set.voters.iter().copied().filter(|node| *node != gone).collect()),
-    }
+    let fits = |o: &&Candidate| {
+        o.alive
+            && !o.left
+            && o.stamp == set.stamp()
+            && !set.contains(o.node)
+            && !set.removed.contains(&o.node)
+    };
+    let joins = others
+        .iter()
+        .find(fits)
+        .filter(|_| !set.chosen && staying < plan.voters_max && set.voters.len() < MAX_VOTERS);
+    let voters = match (joins, gone) {
+        (Some(new), _) => set.voters.iter().copied().chain([new.node]).collect(),
+        (None, Some(gone)) if staying > 0 => set.voters.iter().copied().filter(|n| *n != gone).collect(),
+        (None, _) if set.voters.len() == 2 && set.strict != plan.strict => set.voters.clone(),
+        _ => return None,
+    };
+    let witnesses = set.witnesses.iter().copied().filter(|node| voters.contains(node)).collect();
+    Some(by_way_of_the_pair(
+        set,
+        VoterSet { step: Step::Plain, voters, witnesses, ..set.clone() },
+        plan,
+        None,
+    ))
+}
+
+/// Two voters that go by no majority must both have let go of that rule before a majority counts; and before they may
+/// begin to go by it, both must have let go of the majority's. Who left has let go of all, and so has who is vouched
+/// to be off; not so, as far as the pair can know, a voter that only loses its vote.
+fn by_way_of_the_pair(set: &VoterSet, next: VoterSet, plan: &Plan, change: Option<&VoterChange>) -> VoterSet {
+    let next = VoterSet { strict: plan.strict, confirm: Vec::new(), ..next };
+    let removes = matches!(change, Some(VoterChange::Remove(_)));
+    let expels = matches!(change, Some(VoterChange::Expel(_)));
+    let out = set.is_guarded_pair() && !next.is_guarded_pair() && (removes || next.voters.len() > 1);
+    let into = next.is_guarded_pair() && set.voters.len() > 2 && (removes || expels);
+    let confirm = match (next.step, out, into) {
+        (Step::Plain, true, _) => set.voters.clone(),
+        (Step::Plain, false, true) => next.voters.clone(),
+        _ => return next,
+    };
+    VoterSet { step: Step::Prepare, confirm, ..next }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use haclusterd_proto::ClusterId;
 
     const TIMERS: Timers = Timers { advert: Duration::from_millis(50), lease: Duration::from_millis(500) };
     const CLUSTER: ClusterId = ClusterId([1; 16]);
@@ -244,17 +389,20 @@ mod tests {
 
     /// The issuer signs and stores what it wants next.
     fn advance(voters: &mut Voters, others: &[Candidate], ms: u64) -> Option<VoterSet> {
-        let plan = Plan { cluster: CLUSTER, voters_max: 3, leaves: false };
+        let plan = Plan { voters_max: 3, leaves: false, strict: false };
         let set = voters.next(&plan, others, &TIMERS, at(ms))?;
         assert!(voters.offer(&sign(set.clone())));
         voters.stored(set.stamp(), at(ms));
         Some(set)
     }
 
+    fn three() -> VoterSet {
+        VoterSet { voters: vec![node(1), node(2), node(3)], version: 4, ..VoterSet::first(CLUSTER, node(1)) }
+    }
+
     #[test]
     fn three_voters_come_by_way_of_two_and_a_confirmed_step() {
-        let first = VoterSet { cluster: CLUSTER, version: 1, step: Step::Plain, voters: vec![node(1)] };
-        let mut voters = Voters::new(node(1), Some(sign(first)), at(0));
+        let mut voters = Voters::new(node(1), Some(sign(VoterSet::first(CLUSTER, node(1)))), at(0));
         assert_eq!(voters.mode(), Mode::Single);
 
         let one = voters.stamp();
@@ -280,12 +428,7 @@ mod tests {
 
     #[test]
     fn a_voter_that_left_is_replaced_or_dropped() {
-        let set = VoterSet {
-            cluster: CLUSTER,
-            version: 4,
-            step: Step::Plain,
-            voters: vec![node(1), node(2), node(3)],
-        };
+        let set = three();
         let stamp = set.stamp();
         let gone = Candidate { left: true, ..other(3, stamp) };
         let mut voters = Voters::new(node(1), Some(sign(set)), at(0));
@@ -297,8 +440,66 @@ mod tests {
     }
 
     #[test]
+    fn an_operators_wish_waits_until_the_last_version_has_settled() {
+        let stamp = three().stamp();
+        let all = [other(2, stamp), other(3, stamp), other(4, stamp)];
+        let mut voters = Voters::new(node(1), Some(sign(three())), at(0));
+        voters.wants(VoterChange::Add { node: node(4), witness: true }, "lb4 is to vote".into(), at(0));
+        assert_eq!(advance(&mut voters, &all, 0), None);
+        assert_eq!(voters.wish(), Some("lb4 is to vote"));
+        let four = advance(&mut voters, &all, 2000).unwrap();
+        assert_eq!((four.voters.len(), four.witnesses, four.chosen), (4, vec![node(4)], true));
+        assert_eq!(voters.wish(), None);
+    }
+
+    #[test]
+    fn chosen_voters_are_not_added_to() {
+        let set = VoterSet { voters: vec![node(1)], chosen: true, ..three() };
+        let stamp = set.stamp();
+        let mut voters = Voters::new(node(1), Some(sign(set)), at(0));
+        assert_eq!(advance(&mut voters, &[other(2, stamp)], 0), None);
+        assert_eq!(advance(&mut voters, &[other(2, stamp)], 2000), None);
+        voters.wants(VoterChange::Automatic, String::new(), at(2000));
+        assert!(!advance(&mut voters, &[other(2, stamp)], 2001).unwrap().chosen);
+    }
+
+    #[test]
+    fn a_wish_that_cannot_be_begun_is_given_up() {
+        let mut voters = Voters::new(node(1), Some(sign(three())), at(0));
+        voters.wants(VoterChange::Remove(node(3)), "lb3".into(), at(0));
+        assert_eq!(advance(&mut voters, &[], 30_000), None, "no majority is heard");
+        assert_eq!((voters.give_up(at(59_999)), voters.give_up(at(60_000))), (None, Some("lb3".into())));
+    }
+
+    #[test]
+    fn a_recovery_waits_for_nobody() {
+        let mut voters = Voters::new(node(1), Some(sign(three())), at(0));
+        voters.wants(VoterChange::Recover(vec![node(1)]), String::new(), at(0));
+        let alone = advance(&mut voters, &[], 1).unwrap();
+        assert_eq!((alone.step, alone.voters, voters.mode()), (Step::Recover, vec![node(1)], Mode::Single));
+    }
+
+    #[test]
+    fn two_voters_that_are_to_need_each_other_prepare_for_it() {
+        let pair = VoterSet { voters: vec![node(1), node(2)], ..three() };
+        let stamp = pair.stamp();
+        let mut voters = Voters::new(node(1), Some(sign(pair)), at(0));
+        let plan = Plan { voters_max: 3, leaves: false, strict: true };
+        voters.next(&plan, &[other(2, stamp)], &TIMERS, at(0));
+        let prepare = voters.next(&plan, &[other(2, stamp)], &TIMERS, at(2000)).unwrap();
+        assert_eq!((prepare.step, prepare.strict), (Step::Prepare, true));
+        voters.offer(&sign(prepare.clone()));
+        voters.stored(prepare.stamp(), at(2001));
+        assert_eq!(voters.mode(), Mode::TwoNode);
+        let commit = voters.next(&plan, &[other(2, prepare.stamp())], &TIMERS, at(2002)).unwrap();
+        voters.offer(&sign(commit.clone()));
+        voters.stored(commit.stamp(), at(2003));
+        assert_eq!(voters.mode(), Mode::Quorum);
+    }
+
+    #[test]
     fn an_older_version_is_never_taken() {
-        let set = |version| VoterSet { cluster: CLUSTER, version, step: Step::Plain, voters: vec![node(1)] };
+        let set = |version| VoterSet { version, ..VoterSet::first(CLUSTER, node(1)) };
         let mut voters = Voters::new(node(1), Some(sign(set(5))), at(0));
         assert!(!voters.offer(&sign(set(4))) && !voters.offer(&sign(set(5))));
         assert!(voters.offer(&sign(set(6))));

@@ -2,13 +2,17 @@
 
 pub mod clock;
 pub mod control;
+pub mod fence;
+pub mod gates;
 pub mod gossip;
 pub mod identity;
 pub mod join;
+pub mod memory;
 pub mod neighbor;
 pub mod netlink;
 pub mod ports;
 pub mod probe;
 pub mod quic;
 pub mod state;
+pub mod systemd;
 pub mod tokens;

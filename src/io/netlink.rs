@@ -108,6 +108,14 @@ pub fn check_capabilities() -> Result<(), KernelError> {
     Err(KernelError::Capability { missing: missing.join(" and ") })
 }
 
+/// `None`: there is no interface of that name.
+#[must_use]
+pub fn index_of(name: &str) -> Option<u32> {
+    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+    let any = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    netdevice::name_to_index(any, name).ok()
+}
+
 /// Watches as long as a clone of it lives.
 #[derive(Debug, Clone)]
 pub struct Kernel {
@@ -159,10 +167,11 @@ impl Kernel {
         remove(&handle, &present).await
     }
 
-    /// Removes whatever is ours, from every interface, and says what that was.
-    pub async fn sweep(&self) -> Result<Vec<(u32, IpNet)>, KernelError> {
+    /// Removes whatever is ours but these, from every interface, and says what that was.
+    pub async fn sweep(&self, keep: &[IpAddr]) -> Result<Vec<(u32, IpNet)>, KernelError> {
         let handle = connect()?;
-        let ours = ours(&handle).await?;
+        let mut ours = ours(&handle).await?;
+        ours.retain(|(_, net)| !keep.contains(&net.addr()));
         remove(&handle, &ours).await?;
         Ok(ours)
     }

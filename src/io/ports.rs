@@ -4,15 +4,18 @@
 //! Everything that could take longer (disk, signing) goes to the other thread through [`Ports::work`].
 
 use super::clock;
+use super::fence::Gate;
+use super::gates::Gates;
 use super::neighbor::{Claim, ClaimKind, Neighbor};
 use super::netlink::{self, Address, Kernel};
 use super::quic::Transport;
 use crate::config::{Config, Vip};
+use crate::engine::heir::Memory;
 use crate::engine::time::Instant;
 use crate::engine::{Action, Input};
 use haclusterd_proto::cluster::{Message, SignedVoters, VoterSet};
 use haclusterd_proto::member::MemberRecord;
-use haclusterd_proto::{MacAddr, VipId, codec};
+use haclusterd_proto::{MacAddr, NodeId, VipId, codec};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -29,6 +32,10 @@ pub enum Work {
     Publish(Box<MemberRecord>),
     Sign(VoterSet),
     Store(SignedVoters),
+    /// These are no members any more.
+    Dismiss(Vec<NodeId>),
+    /// What a successor would have to know.
+    Remember(Box<Memory>),
 }
 
 /// Called for every input that an adapter has; it must not block.
@@ -52,6 +59,7 @@ struct Link {
 pub struct Ports {
     transport: Transport,
     kernel: Kernel,
+    gates: Gates,
     vips: Vec<Vip>,
     gateway: Option<IpAddr>,
     links: BTreeMap<String, Link>,
@@ -73,12 +81,14 @@ impl Ports {
         config: &Config,
         transport: Transport,
         kernel: Kernel,
+        gates: Gates,
         inputs: Inputs,
         work: Box<dyn Fn(Work) + Send>,
     ) -> Ports {
         Ports {
             transport,
             kernel,
+            gates,
             vips: config.vips.clone(),
             gateway: config.cluster.gateway,
             links: BTreeMap::new(),
@@ -96,10 +106,11 @@ impl Ports {
                 Ok(bytes) => drop(self.transport.datagram(to, bytes.into())),
                 Err(_) => drop(self.counters.oversize.fetch_add(1, Ordering::Relaxed)),
             },
-            Action::Install { vip, until, .. } => {
+            Action::Install { vip, until } => {
                 let result = self.install(vip, until).await;
                 return Some(Input::Installed { vip, result });
             }
+            Action::Extend(ends) => self.extend(&ends),
             Action::Remove(vip) => {
                 let result = self.remove(vip).await;
                 return Some(Input::Removed { vip, result });
@@ -109,6 +120,8 @@ impl Ports {
             Action::ProbeGateway => self.probe_gateway(),
             Action::Publish(record) => (self.work)(Work::Publish(record)),
             Action::SignVoters(set) => (self.work)(Work::Sign(set)),
+            Action::Dismiss(nodes) => (self.work)(Work::Dismiss(nodes)),
+            Action::Remember(memory) => (self.work)(Work::Remember(memory)),
             Action::StoreVoters(signed) => (self.work)(Work::Store(signed)),
             Action::Log(event) if event.warning => tracing::warn!("{}", event.text),
             Action::Log(event) => tracing::info!("{}", event.text),
@@ -123,7 +136,7 @@ impl Ports {
         if left.is_zero() {
             return Err("its lease ended before its address could be added".into());
         }
-        let valid_for = seconds(left);
+        let (valid_for, gates) = (seconds(left), gates(vip, link.index, until));
         let addresses: Vec<Address> = vip
             .addresses
             .iter()
@@ -135,16 +148,43 @@ impl Ports {
             })
             .collect();
         let places = addresses.iter().map(|address| (address.ifindex, address.net)).collect();
+        // First: from the moment that the address is there, the fence is to end it.
+        self.gates.open(&gates)?;
         self.placed.insert(id, places);
         self.kernel.add(&addresses).await.map_err(|error| error.to_string())
     }
 
+    /// Where this fails, the next renewal of the address fails as well, and says so.
+    fn extend(&mut self, ends: &[(VipId, Instant)]) {
+        let gates: Vec<Gate> = ends
+            .iter()
+            .filter_map(|(id, until)| Some((self.place(*id)?, until)))
+            .flat_map(|((vip, link), until)| gates(vip, link.index, *until))
+            .collect();
+        let _ = self.gates.open(&gates);
+    }
+
     async fn remove(&mut self, id: VipId) -> Result<(), String> {
         let Some(places) = self.placed.get(&id) else { return Ok(()) };
+        let addrs: Vec<IpAddr> = places.iter().map(|(_, net)| net.addr()).collect();
+        self.gates.close(&addrs);
         // What an interface that is gone took along needs no removing.
         self.kernel.delete(places).await.map_err(|error| error.to_string())?;
         self.placed.remove(&id);
+        self.gates.forget(&addrs);
         Ok(())
+    }
+
+    /// The end of a run. What is still placed stays fenced: for a successor, or until the kernel drops it.
+    pub fn close(self) {
+        if self.placed.is_empty() {
+            self.gates.remove();
+        }
+    }
+
+    #[must_use]
+    pub fn gates(&self) -> &Gates {
+        &self.gates
     }
 
     fn each_address(
@@ -273,6 +313,10 @@ impl Ports {
             Err(error) => tracing::warn!("{name}: {error}"),
         }
     }
+}
+
+fn gates(vip: &Vip, ifindex: u32, until: Instant) -> Vec<Gate> {
+    vip.ips().map(|addr| Gate { ifindex, addr, until }).collect()
 }
 
 /// The kernel counts in whole seconds; it is never told less than one.

@@ -123,11 +123,10 @@ fn json(value: &impl serde::Serialize) -> Vec<u8> {
 mod tests {
     use super::*;
     use haclusterd_proto::ClusterId;
-    use haclusterd_proto::cluster::{Step, VoterSet};
+    use haclusterd_proto::cluster::VoterSet;
 
     fn signed() -> SignedVoters {
-        let voters = vec![NodeId([1; 16])];
-        let set = VoterSet { cluster: ClusterId([2; 16]), version: 3, step: Step::Plain, voters };
+        let set = VoterSet { version: 3, ..VoterSet::first(ClusterId([2; 16]), NodeId([1; 16])) };
         SignedVoters { set, signature: vec![9] }
     }
 

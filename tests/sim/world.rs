@@ -5,10 +5,11 @@
 
 use haclusterd::engine::elect::{Elect, Owner};
 use haclusterd::engine::health::{CheckConfig, Outcome};
+use haclusterd::engine::heir::{Inheritance, Memory};
 use haclusterd::engine::time::{Instant, Timers};
 use haclusterd::engine::{Action, Config, Engine, Input, VipConfig};
-use haclusterd_proto::cluster::{Message, SignedVoters, Step, VoterSet};
-use haclusterd_proto::control::{Health, Mode};
+use haclusterd_proto::cluster::{Message, SignedVoters, VoterSet};
+use haclusterd_proto::control::{Health, Mode, VoterRequest};
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{ClusterId, Incarnation, MacAddr, NodeId, Role, VipId};
 use std::cmp::Reverse;
@@ -35,6 +36,8 @@ pub struct Plan {
     /// At most, one way.
     pub delay: Micros,
     pub preempt: bool,
+    /// Two voters need each other.
+    pub strict_pair: bool,
 }
 
 pub struct Host {
@@ -45,9 +48,13 @@ pub struct Host {
     /// Local time is `offset + real * (1e6 + ppm) / 1e6`.
     offset: u64,
     ppm: i64,
-    /// Until when, in local time, the kernel keeps an address.
+    /// Until when, in local time, the kernel keeps an address: it counts in whole seconds, and may be late.
     pub kernel: BTreeMap<VipId, Instant>,
+    /// Until when, in local time, the fence lets a VIP's packets pass.
+    pub gate: BTreeMap<VipId, Instant>,
     disk: Option<SignedVoters>,
+    /// What a run leaves to its successor; it does not outlive the host.
+    memory: Option<Memory>,
     pub mode: Mode,
     run: u64,
     generation: u64,
@@ -63,6 +70,10 @@ pub struct Host {
 enum Happening {
     Input(usize, u64, Box<Input>),
     Wake(usize, u64),
+    /// A new run hears how its interfaces are.
+    Links(usize, u64),
+    /// Its first check has a result.
+    Checks(usize, u64),
     Gossip,
     Expire(usize),
 }
@@ -111,7 +122,9 @@ impl World {
                 offset: rng.u64(0..1_000_000_000),
                 ppm: rng.i64(-1000..=1000),
                 kernel: BTreeMap::new(),
+                gate: BTreeMap::new(),
                 disk: None,
+                memory: None,
                 mode: Mode::Joining,
                 run: 0,
                 generation: 0,
@@ -139,7 +152,7 @@ impl World {
             pair_terms: BTreeSet::new(),
             forgot: false,
         };
-        let first = VoterSet { cluster: CLUSTER, version: 1, step: Step::Plain, voters: vec![node(0)] };
+        let first = VoterSet::first(CLUSTER, node(0));
         world.hosts[0].disk = Some(SignedVoters { set: first, signature: Vec::new() });
         world.at(GOSSIP, Happening::Gossip);
         world
@@ -162,15 +175,30 @@ impl World {
         self.note(&format!("n{at} starts"));
         self.hosts[at].generation += 1;
         self.hosts[at].run += 1;
-        self.hosts[at].kernel.clear(); // the sweep
         let config = self.config(at);
         let now = self.local(at);
-        self.hosts[at].engine = Some(Engine::new(config, self.hosts[at].disk.clone(), now));
+        let heritage = self.heritage(at);
+        let keeps = |vip: &VipId| heritage.gates.iter().any(|(kept, _)| kept == vip);
+        self.hosts[at].kernel.retain(|vip, _| keeps(vip)); // the sweep
+        self.hosts[at].gate.retain(|vip, _| keeps(vip));
+        let engine = Engine::new(config, self.hosts[at].disk.clone(), now);
+        self.hosts[at].engine = Some(engine.inherit(&heritage, now));
         self.hosts[at].wake += 1;
-        let link = self.hosts[at].link;
-        self.set_link(at, link);
-        let healthy = self.hosts[at].healthy;
-        self.set_health(at, healthy);
+        let run = self.hosts[at].run;
+        let (links, checks) = (self.rng.u64(100..20 * MS), self.rng.u64(100..300 * MS));
+        self.at(self.now + links, Happening::Links(at, run));
+        self.at(self.now + checks, Happening::Checks(at, run));
+        self.feed(at, Input::Deadline);
+    }
+
+    /// What the last run left, as far as this host still serves it.
+    fn heritage(&self, at: usize) -> Inheritance {
+        let memory = self.hosts[at].memory.clone().unwrap_or_default();
+        let served = memory.held.iter().map(|(vip, _)| *vip).filter(|vip| self.serves(at, *vip));
+        // The kernel tells what is left in milliseconds.
+        let rounded = |until: Instant| Instant::from_micros(until.micros() / 1000 * 1000);
+        let gates = served.map(|vip| (vip, rounded(self.hosts[at].gate[&vip]))).collect();
+        Inheritance { memory, gates }
     }
 
     fn config(&mut self, at: usize) -> Config {
@@ -211,6 +239,7 @@ impl World {
             timers: LAN,
             earlier_lease: Duration::ZERO,
             voters_max: 3,
+            strict_pair: self.plan.strict_pair,
             gateway: false,
             vips: vips.collect(),
             checks: vec![check],
@@ -231,6 +260,24 @@ impl World {
     pub fn power_off(&mut self, at: usize) {
         self.kill(at);
         self.hosts[at].kernel.clear();
+        self.hosts[at].gate.clear();
+        self.hosts[at].memory = None;
+    }
+
+    /// Killed, or told to restart, and started again after a moment.
+    pub fn restart(&mut self, at: usize, pause: Micros) {
+        if self.hosts[at].paused || self.hosts[at].engine.is_none() {
+            return;
+        }
+        match self.rng.bool() {
+            true => self.kill(at),
+            false => {
+                self.note(&format!("n{at} is to restart"));
+                self.feed(at, Input::Restart);
+            }
+        }
+        self.run_until(self.now + pause);
+        self.start(at);
     }
 
     pub fn pause(&mut self, at: usize) {
@@ -248,6 +295,14 @@ impl World {
                 self.feed(at, input);
             }
             self.feed(at, Input::Deadline);
+        }
+    }
+
+    /// An operator at the issuer, who may be refused.
+    pub fn ask_voters(&mut self, request: VoterRequest) {
+        if self.hosts[0].engine.is_some() && !self.hosts[0].paused {
+            self.note(&format!("an operator asks {request:?}"));
+            self.feed(0, Input::ChangeVoters(request));
         }
     }
 
@@ -311,6 +366,12 @@ impl World {
                 }
                 Some(Happening::Wake(host, wake)) if self.hosts[host].wake == wake => {
                     self.feed(host, Input::Deadline)
+                }
+                Some(Happening::Links(host, run)) if self.hosts[host].run == run => {
+                    self.set_link(host, self.hosts[host].link)
+                }
+                Some(Happening::Checks(host, run)) if self.hosts[host].run == run => {
+                    self.set_health(host, self.hosts[host].healthy)
                 }
                 Some(Happening::Gossip) => self.gossip(),
                 Some(Happening::Expire(host)) => self.expire(host),
@@ -380,14 +441,21 @@ impl World {
     fn perform(&mut self, at: usize, action: Action) {
         match action {
             Action::Send { to, message } => self.send(at, to, message),
-            Action::Install { vip, until, .. } => {
-                self.hosts[at].kernel.insert(vip, until);
-                let when = self.real(at, until);
+            Action::Install { vip, until } => {
+                self.open(at, vip, until);
+                // Whole seconds, and up to 0.6 s more.
+                let left = until.since(self.local(at));
+                let late = Duration::from_millis(self.rng.u64(0..600));
+                let end = self.local(at) + Duration::from_secs(left.as_millis().div_ceil(1000) as u64) + late;
+                self.hosts[at].kernel.insert(vip, end);
+                let when = self.real(at, end);
                 self.at(when, Happening::Expire(at));
                 let delay = self.rng.u64(30..300);
                 self.soon(at, delay, Input::Installed { vip, result: Ok(()) });
             }
+            Action::Extend(ends) => ends.into_iter().for_each(|(vip, until)| self.open(at, vip, until)),
             Action::Remove(vip) => {
+                self.hosts[at].gate.remove(&vip);
                 self.hosts[at].kernel.remove(&vip);
                 let delay = self.rng.u64(30..300);
                 self.soon(at, delay, Input::Removed { vip, result: Ok(()) });
@@ -413,8 +481,16 @@ impl World {
                 self.hosts[at].run += 1;
                 self.forgot = true;
             }
+            Action::Dismiss(_) => {} // the engine does not listen to them either
+            Action::Remember(memory) => self.hosts[at].memory = Some(*memory),
             Action::Announce(_) | Action::ProbeGateway => {}
         }
+    }
+
+    fn open(&mut self, at: usize, vip: VipId, until: Instant) {
+        self.hosts[at].gate.insert(vip, until);
+        let when = self.real(at, until);
+        self.at(when, Happening::Expire(at));
     }
 
     fn send(&mut self, from: usize, to: NodeId, message: Message) {
@@ -441,8 +517,7 @@ impl World {
 
     fn probe(&mut self, at: usize, vip: VipId) {
         for other in 0..self.hosts.len() {
-            let there = self.hosts[other].kernel.contains_key(&vip);
-            if other != at && there && self.reaches(at, other) && self.reaches(other, at) {
+            if other != at && self.serves(other, vip) && self.reaches(at, other) && self.reaches(other, at) {
                 self.soon(at, 120, Input::Claim { vip, mac: mac(other) });
             }
         }
@@ -479,7 +554,31 @@ impl World {
     // ---- what must always hold
 
     pub fn holders(&self, vip: VipId) -> Vec<usize> {
-        (0..self.hosts.len()).filter(|at| self.hosts[*at].kernel.contains_key(&vip)).collect()
+        (0..self.hosts.len()).filter(|at| self.serves(*at, vip)).collect()
+    }
+
+    /// It has the address, and its fence is open.
+    fn serves(&self, at: usize, vip: VipId) -> bool {
+        let open = self.hosts[at].gate.get(&vip).is_some_and(|until| self.local(at) < *until);
+        open && self.hosts[at].kernel.contains_key(&vip)
+    }
+
+    /// Holds no address, by its role or by an operator's word.
+    pub fn is_witness(&self, at: usize) -> bool {
+        let named = |signed: &SignedVoters| signed.set.witnesses.contains(&node(at));
+        (self.plan.witness && at + 1 == self.hosts.len()) || self.hosts[0].disk.as_ref().is_some_and(named)
+    }
+
+    /// By the issuer's newest set.
+    pub fn votes(&self, at: usize) -> bool {
+        self.hosts[0].disk.as_ref().is_some_and(|signed| signed.set.contains(node(at)))
+    }
+
+    /// Has it failed so often that it comes last?
+    pub fn is_held_down(&self, at: usize) -> bool {
+        let Some(engine) = &self.hosts[at].engine else { return false };
+        let members = engine.snapshot(0, self.local(at)).members;
+        members.iter().any(|member| member.me && member.held_down_ms.is_some())
     }
 
     /// Is anybody who left still a voter by the issuer's set?

@@ -86,13 +86,14 @@ fn node(section: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Node> 
 
 fn cluster(section: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Cluster> {
     let voters_max = section.read(problems, "voters_max", number(odd_voters)).unwrap_or(3);
+    let strict_pair = section.read(problems, "on_minority", text(on_minority)).unwrap_or(false);
     let profile = section.read(problems, "profile", text(profile));
     let advert = section.read(problems, "advert_interval", time(Duration::from_millis(5)..=SECOND * 10));
     let lease = section.read(problems, "lease", time(Duration::from_millis(50)..=SECOND * 60));
     let gateway = section.read(problems, "gateway", text(ip));
     let timers = timers(section, problems, profile, advert, lease);
     take(section).finish(problems);
-    Some(Cluster { voters_max, timers, gateway })
+    Some(Cluster { voters_max, strict_pair, timers, gateway })
 }
 
 fn timers(
@@ -297,6 +298,15 @@ fn odd_voters(text: &str) -> Result<usize, Fault> {
     number.ok_or_else(|| {
         Fault::new(format!("{text} is no number of voters"), "write 1, 3, 5 or 7; 3 suits most clusters")
     })
+}
+
+/// True: release.
+fn on_minority(text: &str) -> Result<bool, Fault> {
+    match text {
+        "hold" => Ok(false),
+        "release" => Ok(true),
+        _ => Err(Fault::new(format!("{text:?} is not known"), "write hold or release")),
+    }
 }
 
 fn profile(text: &str) -> Result<Timers, Fault> {

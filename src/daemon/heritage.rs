@@ -1,0 +1,46 @@
+//! What an earlier run of this node left on this host and a new one may go on with: the VIPs that it held and whose
+//! fences are open still. The kernel's word counts; what the run wrote down only says under which term and sessions.
+
+use crate::config::{Config, Vip};
+use crate::engine::heir::{Inheritance, Memory};
+use crate::engine::time::Instant;
+use crate::io::fence::{Fence, Gate};
+use crate::io::netlink;
+use std::net::IpAddr;
+
+#[derive(Debug, Default)]
+pub(super) struct Heritage {
+    pub inheritance: Inheritance,
+    pub gates: Vec<Gate>,
+}
+
+impl Heritage {
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.gates.iter().map(|gate| gate.addr).collect()
+    }
+}
+
+/// To be called once the earlier run is known to have ended.
+pub(super) fn find(config: &Config, memory: Memory) -> Heritage {
+    let open = match Fence::left_open() {
+        Ok(open) if !memory.held.is_empty() => open,
+        _ => Vec::new(), // the sweep and a new fence begin from nothing
+    };
+    let mut heritage = Heritage::default();
+    let index = |vip: &Vip| vip.interface.as_deref().and_then(netlink::index_of);
+    let held = |vip: &&Vip| memory.held.iter().any(|(id, _)| *id == vip.id);
+    for vip in config.vips.iter().filter(held) {
+        let Some((ifindex, until)) = index(vip).zip(earliest(vip, &open)) else { continue };
+        heritage.inheritance.gates.push((vip.id, until));
+        heritage.gates.extend(vip.ips().map(|addr| Gate { ifindex, addr, until }));
+    }
+    heritage.inheritance.memory = memory;
+    heritage
+}
+
+/// Until when all addresses of the VIP are open.
+fn earliest(vip: &Vip, open: &[(IpAddr, Instant)]) -> Option<Instant> {
+    let end = |addr: IpAddr| open.iter().find(|(other, _)| *other == addr).map(|(_, until)| *until);
+    let ends: Option<Vec<Instant>> = vip.ips().map(end).collect();
+    ends?.into_iter().min()
+}

@@ -1,0 +1,80 @@
+//! A restart within the lease: the new run takes over what the dead one held, under sessions of its own.
+//!
+//! The edge has proven that the earlier run is gone and that its kernel still keeps the fence open; the fence's end
+//! stays what it was until voters have renewed the grants. A voter moves a session and its grants to the new run
+//! only if both the run and the session that the new one names are those that it knows, so an old run's late word, a
+//! second heir and a copy of the memory get nothing.
+
+use super::*;
+use haclusterd_proto::Incarnation;
+use haclusterd_proto::control::Health as Verdict;
+
+/// What a run leaves to its successor. It may be old: what it says counts for nothing without the voters and the
+/// kernel agreeing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub incarnation: Incarnation,
+    pub sessions: Vec<(NodeId, u64)>,
+    pub held: Vec<(VipId, Term)>,
+}
+
+/// A memory whose run has ended, and until when the kernel keeps each fence open that this run opened.
+#[derive(Clone, Debug, Default)]
+pub struct Inheritance {
+    pub memory: Memory,
+    pub gates: Vec<(VipId, Instant)>,
+}
+
+impl Engine {
+    /// Begins as the heir of an earlier run of this node.
+    #[must_use]
+    pub fn inherit(mut self, inheritance: &Inheritance, now: Instant) -> Engine {
+        let Inheritance { memory, gates } = inheritance;
+        self.lease.succeed(memory.incarnation, &memory.sessions);
+        for vip in &mut self.vips {
+            let term = memory.held.iter().find(|(id, _)| *id == vip.id()).map(|(_, term)| *term);
+            let until = gates.iter().find(|(id, _)| *id == vip.id()).map(|(_, end)| *end);
+            let (Some(term), Some(until)) = (term, until.filter(|end| *end > now)) else { continue };
+            self.lease.inherit(vip.id(), until);
+            (vip.seat, vip.highest, vip.heir) = (Seat::inherited(term, now), term, true);
+            (vip.owner, vip.until) = (Owner::Us { term, until }, Some(until));
+            self.heir = true;
+        }
+        if self.heir {
+            self.info("takes over from its earlier run; no VIP moves".into(), now);
+        }
+        self
+    }
+
+    /// Tells the edge what a successor would have to know, when that has changed.
+    pub(super) fn remember(&mut self) {
+        let held = || self.vips.iter().filter_map(|vip| Some((vip.id(), vip.seat.holds()?)));
+        let known = &self.remembered;
+        if known.sessions.iter().copied().eq(self.lease.sessions()) && known.held.iter().copied().eq(held()) {
+            return;
+        }
+        self.remembered = Memory {
+            incarnation: self.config.record.incarnation,
+            sessions: self.lease.sessions().collect(),
+            held: held().collect(),
+        };
+        self.out.push(Action::Remember(Box::new(self.remembered.clone())));
+    }
+
+    /// An heir goes by what its predecessor knew until its own checks and its interfaces have spoken.
+    fn presumes(&self, now: Instant) -> bool {
+        self.heir && now < self.started + facts::BOOT_WAIT
+    }
+
+    /// The effective priority by this node's checks. `None`: a check says that it must own nothing.
+    pub(super) fn fitness(&self, now: Instant) -> Option<Priority> {
+        let silent = self.presumes(now) && self.health.verdict() == Verdict::Unknown;
+        if silent { Some(self.config.base()) } else { self.health.effective(self.config.base()) }
+    }
+
+    /// Why the VIP's interface cannot be used.
+    pub(super) fn out_of_service(&self, vip: &VipState, now: Instant) -> Option<String> {
+        let unheard = vip.heir && !vip.reported && self.presumes(now);
+        vip.interface.as_ref().err().filter(|_| !unheard).cloned()
+    }
+}
