@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const TOLD: usize = 5;
 /// What else is told of the time before and after.
 const AROUND: Duration = Duration::from_secs(1);
+/// With a majority in touch, and on a machine that does much else, somebody owns the VIP again within this.
+const OWNED_WITHIN: Duration = Duration::from_secs(5);
 /// Lines of each daemon's log that are told.
 const LINES: usize = 15;
 
@@ -53,6 +55,7 @@ impl Report {
             format!("{}: lb{} took term {}", seen.time(later.at), later.host, later.term)
                 + &format!(" after lb{} had {} at {}", earlier.host, earlier.term, seen.time(earlier.at))
         }));
+        failures.extend(seen.ownerless());
         if !failures.is_empty() {
             failures.extend((1..=options.nodes).map(|host| seen.last_words(host)));
         }
@@ -172,10 +175,26 @@ impl Seen {
         for (at, host) in self.gained.iter().filter(|(at, _)| (from - AROUND..to + AROUND).contains(at)) {
             text += &format!("\n    {}  lb{host} gets the address", self.time(*at));
         }
-        for line in self.lines.iter().filter(|line| (from - AROUND..to + AROUND).contains(&line.at)) {
-            text += &format!("\n    {}  lb{} said: {}", self.time(line.at), line.host, line.text);
-        }
-        text
+        text + &self.said(from, to)
+    }
+
+    fn ownerless(&self) -> Vec<String> {
+        let spans = checker::unanswered(&self.questions, &self.sights).into_iter();
+        let long = spans.filter(|span| checker::longest_owed(*span, &self.could) > OWNED_WITHIN);
+        let tell = |(from, to)| {
+            let what = format!("no owner from {} to {}", self.time(from), self.time(to));
+            what + &self.said(from, to)
+        };
+        long.map(tell).collect()
+    }
+
+    /// By the daemons, about then.
+    fn said(&self, from: Instant, to: Instant) -> String {
+        let around = from - AROUND..to + AROUND;
+        let lines = self.lines.iter().filter(|line| around.contains(&line.at));
+        lines
+            .map(|line| format!("\n    {}  lb{} said: {}", self.time(line.at), line.host, line.text))
+            .collect()
     }
 
     fn last_words(&self, host: usize) -> String {
