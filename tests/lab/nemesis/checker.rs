@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 const AT_ONCE: Duration = Duration::from_micros(100);
 /// A monitor may note so late that a host has got the address, on a busy machine.
 const NOTED_LATE: Duration = Duration::from_millis(250);
+/// An asker that sleeps so long was not woken: nor were the daemons.
+const STANDSTILL: Duration = Duration::from_millis(200);
 /// A line of a daemon's log may be read so late.
 const READ_LATE: Duration = Duration::from_millis(100);
 
@@ -152,6 +154,24 @@ pub fn unanswered(questions: &[Instant], sights: &[Sight]) -> Vec<(Instant, Inst
     spans
 }
 
+/// When the machine itself stood still.
+pub fn standstills(questions: &[Instant]) -> Vec<(Instant, Instant)> {
+    let pairs = questions.windows(2).map(|pair| (pair[0], pair[1]));
+    pairs.filter(|(from, to)| *to - *from > STANDSTILL).collect()
+}
+
+/// From when on somebody could have answered or not (`could`), on a machine that stood still now and then.
+pub fn awake(could: &[(Instant, bool)], standstills: &[(Instant, Instant)]) -> Vec<(Instant, bool)> {
+    let mut all = could.to_vec();
+    for (from, to) in standstills {
+        let then = could.iter().rev().find(|(at, _)| at <= to).is_some_and(|(_, could)| *could);
+        all.retain(|(at, _)| at < from || at > to);
+        all.extend([(*from, false), (*to, then)]);
+    }
+    all.sort_by_key(|(at, _)| *at);
+    all
+}
+
 /// The longest part of the span in which somebody could have answered. `could`: from when on that was so or not.
 pub fn longest_owed(span: (Instant, Instant), could: &[(Instant, bool)]) -> Duration {
     let ends = could.iter().skip(1).map(|(at, _)| *at).chain([span.1]);
@@ -255,6 +275,17 @@ mod tests {
         assert_eq!(longest_owed((at(50), at(450)), &could), ms(150));
         assert_eq!(longest_owed((at(120), at(280)), &could), ms(0));
         assert_eq!(longest_owed((at(20), at(110)), &could), ms(80));
+    }
+
+    #[test]
+    fn nobody_owes_an_answer_while_the_machine_stands_still() {
+        let begin = Instant::now();
+        let at = |after| begin + ms(after);
+        let questions = [at(0), at(5), at(1005), at(1010)];
+        let still = standstills(&questions);
+        assert_eq!(still, [(at(5), at(1005))]);
+        let could = [(at(0), true), (at(400), false), (at(900), true)];
+        assert_eq!(awake(&could, &still), [(at(0), true), (at(5), false), (at(1005), true)]);
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Report {
     /// How often another host took the VIP than before, and how often any host took it.
     changes: usize,
     taken: usize,
+    /// The longest of the machine.
+    standstill: Duration,
     pub failures: Vec<String>,
 }
 
@@ -47,6 +49,8 @@ impl Report {
     pub fn of(options: &Options, seen: &Seen) -> Report {
         let Seen { sights, asked, gained, .. } = seen;
         let overlaps = Answers { sights, asked, gained }.overlaps();
+        let standstills = checker::standstills(&seen.questions);
+        let could = checker::awake(&seen.could, &standstills);
         let takes = journal::takes(&seen.lines);
         let terms = checker::terms_that_did_not_rise(&takes, &seen.daemons_ended);
         let mut failures: Vec<String> = seen.wrong.clone().into_iter().collect();
@@ -55,19 +59,20 @@ impl Report {
             format!("{}: lb{} took term {}", seen.time(later.at), later.host, later.term)
                 + &format!(" after lb{} had {} at {}", earlier.host, earlier.term, seen.time(earlier.at))
         }));
-        failures.extend(seen.ownerless());
+        failures.extend(seen.ownerless(&could));
         if !failures.is_empty() {
             failures.extend((1..=options.nodes).map(|host| seen.last_words(host)));
         }
         Report {
             options: options.clone(),
-            rows: seen.rows(),
+            rows: seen.rows(&could),
             lasted: seen.ended - seen.began,
             overlaps,
             asked: asked.len(),
             lost: asked.iter().filter(|asked| asked.answer.is_err()).count(),
             changes: takes.windows(2).filter(|pair| pair[0].host != pair[1].host).count(),
             taken: takes.len(),
+            standstill: standstills.iter().map(|(from, to)| *to - *from).max().unwrap_or_default(),
             failures,
         }
     }
@@ -90,6 +95,7 @@ impl Report {
             "quiet": quiet.map(|quiet| format!("{quiet:?}")),
             "two_owners": self.overlaps.len(), "two_owners_ms": ms(self.two_owners()),
             "asked": self.asked, "lost": self.lost, "changes": self.changes, "taken": self.taken,
+            "standstill_ms": ms(self.standstill),
             "kinds": rows.collect::<serde_json::Map<String, Value>>(),
         });
         crate::lab::note_line(&line);
@@ -114,12 +120,19 @@ impl fmt::Display for Report {
             self.changes, self.taken
         )?;
         writeln!(f, "requests lost: {} of {}", self.lost, self.asked)?;
+        if !self.standstill.is_zero() {
+            writeln!(
+                f,
+                "the machine stood still for up to {} ms, which counts for nobody",
+                ms(self.standstill)
+            )?;
+        }
         write!(f, "{}", self.options.text())
     }
 }
 
 impl Seen {
-    fn rows(&self) -> BTreeMap<&'static str, Row> {
+    fn rows(&self, could: &[(Instant, bool)]) -> BTreeMap<&'static str, Row> {
         let mut rows: BTreeMap<&'static str, Row> = BTreeMap::new();
         // Without a fault yet, by the seconds before.
         let row_at = |at: Instant| {
@@ -134,7 +147,7 @@ impl Seen {
         }
         for span in checker::unanswered(&self.questions, &self.sights) {
             let row = rows.entry(row_at(span.0)).or_default();
-            row.unowned = row.unowned.max(checker::longest_owed(span, &self.could));
+            row.unowned = row.unowned.max(checker::longest_owed(span, could));
         }
         let mut answered: Vec<Instant> =
             self.asked.iter().filter(|a| a.answer.is_ok()).map(|a| a.done).collect();
@@ -143,7 +156,7 @@ impl Seen {
         let gaps = checker::silences(&answered, self.ended).into_iter();
         for span in gaps.filter(|span| span.1.saturating_duration_since(span.0) > PACE * 2) {
             let row = rows.entry(row_at(span.0 + PACE * 2)).or_default();
-            row.gap = row.gap.max(checker::longest_owed(span, &self.could));
+            row.gap = row.gap.max(checker::longest_owed(span, could));
         }
         rows
     }
@@ -178,9 +191,9 @@ impl Seen {
         text + &self.said(from, to)
     }
 
-    fn ownerless(&self) -> Vec<String> {
+    fn ownerless(&self, could: &[(Instant, bool)]) -> Vec<String> {
         let spans = checker::unanswered(&self.questions, &self.sights).into_iter();
-        let long = spans.filter(|span| checker::longest_owed(*span, &self.could) > OWNED_WITHIN);
+        let long = spans.filter(|span| checker::longest_owed(*span, could) > OWNED_WITHIN);
         let tell = |(from, to)| {
             let what = format!("no owner from {} to {}", self.time(from), self.time(to));
             what + &self.said(from, to)
