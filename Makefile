@@ -28,8 +28,8 @@ sim:
 lab:
 	$(CARGO) test --locked --test lab -- --nocapture
 
-# Random faults for longer than in `lab`. NEMESIS_SECONDS, NEMESIS_SEED, NEMESIS_NODES (3 to 5); NEMESIS_QUIET (loss5, loss20
-# or load) instead of faults.
+# Random faults for longer than in `lab`. NEMESIS_SECONDS, NEMESIS_SEED, NEMESIS_NODES (3 to 5); NEMESIS_QUIET=loss5,
+# loss20 or load: that instead of faults.
 NEMESIS = nemesis::no_course_of_faults_gives_the_vip_two_owners
 lab-nemesis:
 	NEMESIS_SECONDS=$${NEMESIS_SECONDS:-600} $(CARGO) test --locked --test lab -- --exact $(NEMESIS) --nocapture
