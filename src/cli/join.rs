@@ -118,7 +118,7 @@ fn finish(args: &Args, paths: &Paths, joined: &Joined, new_node: &config::NewNod
         paths.state_dir.display()
     ));
     if args.run {
-        return super::run(paths);
+        return super::run(super::RunArgs::default(), paths);
     }
     print::say("Start it with `systemctl start haclusterd` or `haclusterd run`.\n");
     0

@@ -5,6 +5,7 @@ mod init;
 mod join;
 pub mod members;
 pub mod print;
+pub mod replay;
 pub mod status;
 pub mod table;
 mod token;
@@ -65,7 +66,7 @@ enum Verb {
     ///
     /// SIGTERM hands every VIP over and ends; SIGHUP reloads the configuration, all of it or nothing.
     /// Exit code: 0; 1 it could not start, and says why.
-    Run,
+    Run(RunArgs),
     /// Begin a cluster: write the configuration and make a CA, this node's key and certificate.
     ///
     /// Exit code: 0; 1 nothing was made, and says why.
@@ -91,10 +92,19 @@ enum Verb {
     Remove(voter::Remove),
     Members(members::Args),
     Status(status::Args),
+    Replay(replay::Args),
     /// Check the configuration file.
     ///
     /// Exit code: 0 it can be run; 1 it has mistakes, each with file, line, key and remedy.
     Check,
+}
+
+#[derive(Debug, Default, Args)]
+struct RunArgs {
+    /// Record what decisions follow from, for `haclusterd replay`: up to 64 MiB, about half an hour. The last run's
+    /// journal is kept as FILE.1.
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
 }
 
 /// What a new node is told, by `init` and `join` alike.
@@ -159,7 +169,7 @@ fn value<T: 'static, E: std::fmt::Display + 'static>(
 pub fn main() -> u8 {
     let Cli { paths, verb } = Cli::parse();
     match verb {
-        Verb::Run => run(&paths),
+        Verb::Run(args) => run(args, &paths),
         Verb::Init(args) => init::run(&args, &paths),
         Verb::Join(args) => join::run(&args, &paths),
         Verb::Leave => leave(&paths),
@@ -168,14 +178,15 @@ pub fn main() -> u8 {
         Verb::Remove(args) => voter::remove(&args, &paths.socket),
         Verb::Members(args) => members::run(&args, &paths.socket),
         Verb::Status(args) => status::run(&args, &paths.socket),
+        Verb::Replay(args) => replay::run(&args),
         Verb::Check => check(&paths),
     }
 }
 
-fn run(paths: &Paths) -> u8 {
+fn run(RunArgs { journal }: RunArgs, paths: &Paths) -> u8 {
     let _flush = start_log();
     let Paths { config, state_dir, socket } = paths.clone();
-    match daemon::run(Options { config, state_dir, socket }) {
+    match daemon::run(Options { config, state_dir, socket, journal }) {
         Ok(()) => 0,
         Err(error) => fail(&error),
     }

@@ -18,6 +18,11 @@ pub fn json(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).expect("plain structures become JSON") + "\n"
 }
 
+/// For programs that read a line at a time.
+pub fn json_line(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain structures become JSON") + "\n"
+}
+
 /// A reader that has seen enough (`| head`) is no error.
 pub fn say(text: &str) {
     let mut out = io::stdout().lock();

@@ -8,9 +8,11 @@ use crate::engine::{self, Action, Engine, Input};
 use crate::io::clock;
 use crate::io::gates::Gates;
 use crate::io::identity::{self, Identity};
+use crate::io::journal::{Header, Recorder};
 use crate::io::netlink::Kernel;
 use crate::io::ports::{Ports, message};
 use crate::io::quic::{self, Transport};
+use crate::io::realtime;
 use haclusterd_proto::cluster::{Message, SignedVoters};
 use haclusterd_proto::control::Snapshot;
 use std::collections::VecDeque;
@@ -29,12 +31,14 @@ pub(super) struct Seat {
     pub voters: Option<SignedVoters>,
     /// What an earlier run on this host left.
     pub memory: Option<Memory>,
+    pub journal: Recorder,
     pub entrance: Entrance<ToCore>,
     pub office: Entrance<ToOffice>,
 }
 
 struct Core {
     engine: Engine,
+    journal: Recorder,
     ports: Ports,
     config: Config,
     identity: Arc<Identity>,
@@ -42,6 +46,8 @@ struct Core {
     office: Entrance<ToOffice>,
     /// Messages that could not be read, or claimed what is not so.
     malformed: u64,
+    /// Other work on this host does not keep the core from running.
+    realtime: bool,
     done: bool,
 }
 
@@ -51,8 +57,9 @@ pub(super) fn run(seat: Seat, inbox: Lanes<ToCore>, ready: oneshot::Sender<Resul
         Ok(runtime) => runtime,
         Err(error) => return drop(ready.send(Err(error.into()))),
     };
+    let realtime = realtime::raise();
     runtime.block_on(async {
-        match open(seat).await {
+        match open(seat, realtime).await {
             Ok((core, transport, alive)) => {
                 let _ = ready.send(Ok(transport.clone()));
                 let successor = core.run(inbox).await;
@@ -68,8 +75,8 @@ pub(super) fn run(seat: Seat, inbox: Lanes<ToCore>, ready: oneshot::Sender<Resul
     });
 }
 
-async fn open(seat: Seat) -> Result<(Core, Transport, oneshot::Sender<()>), DaemonError> {
-    let Seat { alive, config, identity, engine, voters, memory, entrance, office } = seat;
+async fn open(seat: Seat, realtime: bool) -> Result<(Core, Transport, oneshot::Sender<()>), DaemonError> {
+    let Seat { alive, config, identity, engine, voters, memory, mut journal, entrance, office } = seat;
     let news = entrance.clone();
     // First: a second daemon on this host must fail before it sweeps the first one's addresses.
     let transport = start_transport(&config, &identity, &entrance, &office)?;
@@ -89,10 +96,22 @@ async fn open(seat: Seat) -> Result<(Core, Transport, oneshot::Sender<()>), Daem
         Arc::new(move |input| inputs.offer(ToCore::Input(input))),
         Box::new(move |job| work.send(ToOffice::Work(job))),
     );
-    let now = clock::now();
-    let engine = Engine::new(engine, voters, now).inherit(&heritage.inheritance, now);
+    let header = Header::new(engine, voters, heritage.inheritance, clock::now());
+    journal.begin(&header);
+    let engine = header.engine();
     Ok((
-        Core { engine, ports, config, identity, entrance, office, malformed: 0, done: false },
+        Core {
+            engine,
+            journal,
+            ports,
+            config,
+            identity,
+            entrance,
+            office,
+            malformed: 0,
+            realtime,
+            done: false,
+        },
         transport,
         alive,
     ))
@@ -191,7 +210,11 @@ impl Core {
     async fn decide(&mut self, input: Input) {
         let mut todo = VecDeque::from([input]);
         while let Some(input) = todo.pop_front() {
-            for action in self.engine.handle(input, clock::now()) {
+            let now = clock::now();
+            self.journal.input(now, &input);
+            let actions = self.engine.handle(input, now);
+            self.journal.actions(&actions);
+            for action in actions {
                 self.done |= action == Action::Exit;
                 todo.extend(self.ports.perform(action).await);
             }
@@ -242,7 +265,9 @@ impl Core {
         let counters = [
             ("core_queue_dropped", self.entrance.dropped.load(Ordering::Relaxed)),
             ("office_queue_dropped", self.office.dropped.load(Ordering::Relaxed)),
+            ("journal_dropped", self.journal.dropped()),
             ("messages_malformed", self.malformed),
+            ("core_realtime", u64::from(self.realtime)),
             ("fence_repairs", gates.repairs),
             ("fence_failures", gates.failures),
             ("messages_oversize", self.ports.counters.oversize.load(Ordering::Relaxed)),

@@ -14,6 +14,7 @@ use crate::engine::{self, VipConfig};
 use crate::io::control::ControlError;
 use crate::io::gossip::GossipError;
 use crate::io::identity::{Identity, IdentityError};
+use crate::io::journal::{self, Recorder, Writing};
 use crate::io::netlink::{self, KernelError};
 use crate::io::ports::Work;
 use crate::io::quic::{Transport, TransportError};
@@ -26,7 +27,7 @@ use haclusterd_proto::member::{Health, MemberRecord};
 use haclusterd_proto::{Incarnation, NodeId};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
@@ -41,6 +42,8 @@ pub struct Options {
     pub config: PathBuf,
     pub state_dir: PathBuf,
     pub socket: PathBuf,
+    /// Where to record what the engine is fed.
+    pub journal: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +179,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         let server = crate::io::control::Server::bind(&start.options.socket)?;
         let (ready, started) = oneshot::channel::<Result<Transport, DaemonError>>();
         let (alive, ended) = oneshot::channel();
+        let (journal, writing) = start_journal(start.options.journal.as_deref());
         let seat = core::Seat {
             alive,
             config: start.config.clone(),
@@ -183,6 +187,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
             engine: start.engine.clone(),
             voters: start.voters.clone(),
             memory: start.memory.clone(),
+            journal,
             entrance: core.clone(),
             office,
         };
@@ -190,7 +195,11 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
             std::thread::Builder::new().name("core".into()).spawn(move || core::run(seat, inbox, ready))?;
         let transport = started.await.map_err(|_| DaemonError::CoreEnded)??;
         let result = office::run(start, transport, office::Doors { core, work, ended }, server).await;
-        thread.join().map_err(|_| DaemonError::CoreEnded)?;
+        let core = thread.join();
+        if let Some(writing) = writing {
+            writing.finish();
+        }
+        core.map_err(|_| DaemonError::CoreEnded)?;
         result
     })
 }
@@ -225,6 +234,21 @@ fn prepare(options: Options) -> Result<Start, DaemonError> {
         None
     });
     Ok(Start { config, identity: Arc::new(identity), voters, engine, memory, options })
+}
+
+/// A node that cannot be recorded runs all the same.
+fn start_journal(path: Option<&Path>) -> (Recorder, Option<Writing>) {
+    let Some(path) = path else { return (Recorder::default(), None) };
+    match journal::record(path) {
+        Ok((recorder, writing)) => (recorder, Some(writing)),
+        Err(error) => {
+            tracing::warn!(
+                "{}: no journal is written: {error}; name a file in a directory that is there and has room",
+                path.display()
+            );
+            (Recorder::default(), None)
+        }
+    }
 }
 
 /// A full disk must not keep a node from running; with a clock that was set back as well, its gossip is taken for old

@@ -99,7 +99,10 @@ impl Engine {
                 self.info(format!("{name}: taken, term {term}"), now);
             }
             Change::Leaves { why, lapsed: false } => self.info(format!("{name}: handed over: {why}"), now),
-            Change::Leaves { why, lapsed: true } => self.warn(format!("{name}: let go: {why}"), now),
+            Change::Leaves { why, lapsed: true } => {
+                self.flaps.fail(now);
+                self.warn(format!("{name}: let go: {why}"), now);
+            }
             Change::Left => {
                 vip.free_since = None;
                 // The better candidates are given the time to take it.

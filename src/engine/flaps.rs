@@ -26,15 +26,20 @@ impl Flaps {
     /// Takes notice of how the node is now. True: it has just been released.
     pub fn observe(&mut self, well: bool, now: Instant) -> bool {
         if std::mem::replace(&mut self.well, well) && !well {
-            let forgotten = now.since(self.failed_at).as_secs() / FORGET.as_secs();
-            let forgotten = u32::try_from(forgotten).unwrap_or(u32::MAX);
-            self.failures = (self.failures.saturating_sub(forgotten) + 1).min(MOST);
-            (self.failed_at, self.until) = (now, self.price().map(|price| now + price));
+            self.fail(now);
         } else if !well {
             // The while begins when it is well again.
             self.until = self.price().map(|price| now + price);
         }
         self.until.take_if(|until| *until <= now).is_some()
+    }
+
+    /// One failure more: of its service, or of a lease that it could not keep.
+    pub fn fail(&mut self, now: Instant) {
+        let forgotten = now.since(self.failed_at).as_secs() / FORGET.as_secs();
+        let forgotten = u32::try_from(forgotten).unwrap_or(u32::MAX);
+        self.failures = (self.failures.saturating_sub(forgotten) + 1).min(MOST);
+        (self.failed_at, self.until) = (now, self.price().map(|price| now + price));
     }
 
     fn price(&self) -> Option<Duration> {

@@ -6,8 +6,9 @@
 
 use haclusterd_proto::Priority;
 use haclusterd_proto::control::Health as Verdict;
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckConfig {
     pub name: String,
     pub rise: u32,
@@ -16,7 +17,7 @@ pub struct CheckConfig {
 }
 
 /// One result of a check.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     Pass,
     /// Counts towards `fall`.

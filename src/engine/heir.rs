@@ -11,7 +11,7 @@ use haclusterd_proto::control::Health as Verdict;
 
 /// What a run leaves to its successor. It may be old: what it says counts for nothing without the voters and the
 /// kernel agreeing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     pub incarnation: Incarnation,
     pub sessions: Vec<(NodeId, u64)>,
@@ -19,7 +19,7 @@ pub struct Memory {
 }
 
 /// A memory whose run has ended, and until when the kernel keeps each fence open that this run opened.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Inheritance {
     pub memory: Memory,
     pub gates: Vec<(VipId, Instant)>,

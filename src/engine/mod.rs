@@ -38,6 +38,7 @@ use heir::Memory;
 use lease::Lease;
 use peers::{Peers, Receipt};
 use seat::{Change, Seat};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::Duration;
 use time::{Instant, Timers};
@@ -60,7 +61,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// Between two reports of the same conflict, and two defences against it.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(10);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VipConfig {
     pub id: VipId,
     pub name: String,
@@ -70,7 +71,7 @@ pub struct VipConfig {
     pub announce_refresh: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
     pub cluster: ClusterId,
     /// What this node tells of itself; the engine fills in what changes.
@@ -87,7 +88,7 @@ pub struct Config {
     pub checks: Vec<CheckConfig>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Input {
     Deadline,
     Message {
@@ -143,7 +144,7 @@ pub enum Input {
 }
 
 #[must_use = "what the engine asks for must be done"]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Action {
     Send {
         to: NodeId,
@@ -174,7 +175,7 @@ pub enum Action {
     Exit,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Event {
     pub warning: bool,
     pub text: String,

@@ -153,7 +153,47 @@ fn a_planned_stop_hands_over() {
             stop(lab);
             lab.node(1).start();
         };
-        lab.observe("restart of the owner", seconds(4), restart).never_two().ends_with(1);
+        lab.observe("stop and start of the owner", seconds(4), restart).never_two().ends_with(1);
+    });
+}
+
+/// Within the lease, a new run goes on with what the one before held: no client notices.
+#[test]
+fn a_restart_moves_nothing() {
+    alone(|| {
+        let mut lab = Lab::form(THREE, "10.0.0.100/24,fd00::100/64");
+        for (what, signal) in
+            [("restart for an upgrade", Signal::USR2), ("killed and started at once", Signal::KILL)]
+        {
+            let restart = |lab: &mut Lab| {
+                lab.node(1).signal(signal);
+                lab.node(1).reap();
+                lab.node(1).start();
+            };
+            let seen = lab.observe(what, seconds(3), restart);
+            seen.never_two().ends_with(1);
+            assert_eq!((seen.failed(), &seen.holding.order[..]), (0, &[1][..]), "{seen:?}");
+            assert!(lab.node(1).log().contains("no VIP moves"), "{}", lab.node(1).log());
+        }
+    });
+}
+
+#[test]
+fn a_flushed_ruleset_is_repaired_and_a_clean_stop_leaves_nothing() {
+    alone(|| {
+        let mut lab = Lab::form(THREE, VIP);
+        lab.net.nft(1, "add table inet others");
+        lab.observe("ruleset flushed", seconds(1), |lab| drop(lab.net.nft(1, "flush ruleset")))
+            .never_two()
+            .ends_with(1);
+        lab.until("the fence stands again", |lab| {
+            lab.net.nft(1, "list ruleset").contains("table netdev haclusterd")
+        });
+        assert_eq!(lab.node(1).ask("status").unwrap()["counters"]["fence_repairs"], 1);
+        lab.net.nft(1, "add table inet others");
+        lab.node(1).signal(Signal::TERM);
+        lab.node(1).reap();
+        assert_eq!(lab.net.nft(1, "list ruleset").trim(), "table inet others {\n}");
     });
 }
 
@@ -326,5 +366,47 @@ fn a_member_without_a_vote_is_heard_when_it_leaves_and_may_join_again() {
             let all = members(lab).as_array().cloned().unwrap_or_default();
             all.iter().any(|m| m["name"] == name.as_str() && m["state"] == "alive")
         });
+    });
+}
+
+/// The node takes the VIP, gives it up, is cut off, reloads and restarts; the run that takes over is killed. The replay
+/// must decide both runs as the daemon did.
+#[test]
+fn a_daemons_journal_replays_to_the_same_decisions() {
+    alone(|| {
+        let mut lab = Lab::form(THREE, VIP);
+        lab.node(2).signal(Signal::TERM);
+        lab.node(2).reap();
+        lab.node(2).start_recorded();
+        lab.until("lb2 is back", |lab| {
+            let status = lab.nodes[1].ask("status").unwrap_or_default();
+            status["cluster"]["voters_in_contact"] == 3 && status["vips"][0]["owner"] == "lb1"
+        });
+        lab.node(1).kill_nginx();
+        lab.until_owned_by(2);
+        lab.net.cut(2);
+        lab.until("lb2 has let go", |lab| lab.vip(2)["mine"] == false);
+        lab.net.mend();
+        lab.node(1).start_nginx();
+        lab.until_owned_by(1);
+        let raised = lab.node(2).config().replace("priority = 100", "priority = 200");
+        lab.node(2).set_config(&raised);
+        lab.node(2).signal(Signal::HUP);
+        lab.until_owned_by(2);
+        lab.node(2).signal(Signal::USR2);
+        lab.node(2).reap();
+        lab.node(2).start_recorded();
+        lab.until_owned_by(2);
+        lab.node(2).kill();
+        let journal = lab.node(2).journal();
+        let first = lab.node(2).must(&["replay", &format!("{journal}.1")]);
+        let courses = ["nobody -> lb2 (term", "let go", "new configuration", "told to restart", "exit"];
+        for told in courses.into_iter().chain(["decided as the daemon did"]) {
+            assert!(first.contains(told), "{told}:\n{first}");
+        }
+        let heir = lab.node(2).must(&["replay", &journal]);
+        for told in ["takes over from its earlier run", "decided as the daemon did"] {
+            assert!(heir.contains(told), "{told}:\n{heir}");
+        }
     });
 }

@@ -60,6 +60,15 @@ impl Seen {
     }
 }
 
+/// Whatever a case fails by, the daemons' own words help.
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.nodes.iter().for_each(|node| println!("{}:\n{}", node.name(), node.log()));
+        }
+    }
+}
+
 impl Lab {
     /// `roles`: of the nodes; the first begins the cluster. Waits until all vote and the first holds the VIP.
     pub fn form(roles: &[&str], vip: &str) -> Lab {
@@ -124,9 +133,7 @@ impl Lab {
         let limit = Instant::now() + Duration::from_secs(15);
         while !is_so(self) {
             if Instant::now() > limit {
-                let logs: Vec<String> =
-                    self.nodes.iter().map(|n| format!("{}:\n{}", n.name(), n.log())).collect();
-                panic!("not within 15 s: {what}\n{}", logs.join("\n"));
+                panic!("not within 15 s: {what}");
             }
             std::thread::sleep(Duration::from_millis(50));
         }

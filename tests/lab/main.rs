@@ -15,6 +15,7 @@ mod net;
 #[allow(dead_code, reason = "the lab has cables of its own")]
 mod netns;
 mod node;
+mod voting;
 mod watch;
 
 use std::sync::{Mutex, PoisonError};

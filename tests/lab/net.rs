@@ -79,6 +79,12 @@ impl Net {
         ip(&format!("-n {} {command}", self.host(host)))
     }
 
+    /// An administrator at the host's nftables.
+    pub fn nft(self, host: usize, command: &str) -> String {
+        let done = run(self.command(host, "nft").arg(command));
+        String::from_utf8(done.stdout).unwrap()
+    }
+
     /// Does the kernel say that the host has the address?
     pub fn has(self, host: usize, address: IpAddr) -> bool {
         let listed = self.ip(host, "-o address show dev eth0").stdout;

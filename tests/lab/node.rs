@@ -95,8 +95,23 @@ impl Node {
     }
 
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// The daemon, with a journal.
+    pub fn start_recorded(&mut self) {
+        let path = self.journal();
+        self.start_with(&["--journal", &path]);
+    }
+
+    /// Of the present run; an earlier run's is beside it, with `.1` at its end.
+    pub fn journal(&self) -> String {
+        self.dir.join("journal").display().to_string()
+    }
+
+    fn start_with(&mut self, options: &[&str]) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
-        let mut command = self.wrapped(&self.wrapper, &["run"]);
+        let mut command = self.wrapped(&self.wrapper, &[&["run"], options].concat());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.daemon = Some(command.spawn().unwrap());
     }

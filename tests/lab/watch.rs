@@ -5,6 +5,7 @@
 
 use crate::net::Net;
 use haclusterd::io::netlink::{Event, Kernel};
+use haclusterd::io::realtime;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,6 +100,8 @@ fn holding(changes: &[Change], end: Instant) -> Holding {
 }
 
 fn monitor(host: usize, addresses: Vec<IpAddr>, changes: Arc<Mutex<Vec<Change>>>, stop: &AtomicBool) {
+    // The daemons that it watches are: it would see two of them at once, and in the wrong order.
+    realtime::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let note = move |event| {

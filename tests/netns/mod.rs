@@ -44,14 +44,14 @@ pub fn again(name: &str, wrapper: &[&str]) -> Command {
         .arg(namespaces)
         .args(wrapper)
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
+        .args(["--exact", name, "--nocapture", "--include-ignored"])
         .env(INSIDE, "1")
         .env("RUST_BACKTRACE", "0");
     command
 }
 
-/// A test body with the cable in place.
-pub fn wired<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) {
+/// A test body with the cable in place; what it printed.
+pub fn wired<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) -> String {
     isolated(name, &[], || {
         run("mount -t tmpfs tmpfs /run");
         run("ip netns add peer");
@@ -61,7 +61,7 @@ pub fn wired<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let limit = Duration::from_secs(20);
         runtime.block_on(async { tokio::time::timeout(limit, body()).await }).expect("ends within 20 s");
-    });
+    })
 }
 
 pub fn cable() {

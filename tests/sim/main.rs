@@ -6,10 +6,17 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod journals;
 mod world;
 
+use haclusterd::io::journal::{Decided, Replay};
 use haclusterd_proto::control::{Mode, VoterRequest};
+use journals::Journals;
+use std::path::{Path, PathBuf};
 use world::{MS, Plan, SECOND, World};
+
+/// Of failures; each may write a few megabytes of journals.
+const SHOWN: usize = 20;
 
 fn plan(seed: u64) -> Plan {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
@@ -115,8 +122,9 @@ fn reform(world: &mut World) {
     world.ask_voters(request);
 }
 
-fn course(seed: u64) -> World {
+fn course(seed: u64, journals: Option<&Path>) -> World {
     let mut world = World::new(plan(seed));
+    world.journals = journals.map(Journals::new);
     for at in 0..world.hosts.len() {
         let pause = world.rng.u64(0..2 * SECOND);
         world.start(at);
@@ -157,10 +165,16 @@ fn settled(world: &mut World) {
     }
 }
 
-fn run(seed: u64) -> World {
-    let mut world = course(seed);
+fn run(seed: u64, journals: Option<&Path>) -> World {
+    let mut world = course(seed, journals);
     settled(&mut world);
     world
+}
+
+/// Where the journals of a seed go.
+fn journals_of(seed: u64) -> PathBuf {
+    let base = std::env::var_os("SIM_JOURNAL").map(PathBuf::from);
+    base.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("sim")).join(format!("seed-{seed}"))
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -170,8 +184,9 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn no_course_of_events_gives_a_vip_two_owners() {
     if let Some(seed) = number("SIM_SEED") {
-        let world = run(seed);
-        println!("{:?}\n{}", world.plan, world.log.join("\n"));
+        let journals = journals_of(seed);
+        let world = run(seed, Some(&journals));
+        println!("{:?}\n{}\njournals: {}", world.plan, world.log.join("\n"), journals.display());
         assert!(world.violations.is_empty(), "seed {seed}: {:#?}", world.violations);
         return;
     }
@@ -184,12 +199,12 @@ fn no_course_of_events_gives_a_vip_two_owners() {
             })
         })
         .collect();
-    let failures: Vec<String> = threads.into_iter().flat_map(|t| t.join().unwrap()).collect();
+    let failures: Vec<(u64, String)> = threads.into_iter().flat_map(|t| t.join().unwrap()).collect();
     assert!(
         failures.is_empty(),
         "{} of {seeds} seeds fail:\n{}",
         failures.len(),
-        failures.iter().take(20).cloned().collect::<Vec<_>>().join("\n")
+        failures.iter().take(SHOWN).map(told).collect::<Vec<_>>().join("\n")
     );
 }
 
@@ -220,10 +235,33 @@ fn a_restart_within_the_lease_moves_nothing() {
     }
 }
 
-fn failure(seed: u64) -> Option<String> {
-    let (first, second) = (run(seed), run(seed));
+fn failure(seed: u64) -> Option<(u64, String)> {
+    let (first, second) = (run(seed, None), run(seed, None));
     if first.log != second.log {
-        return Some(format!("seed {seed}: two runs differ"));
+        return Some((seed, "two runs differ".into()));
     }
-    first.violations.first().map(|violation| format!("seed {seed}: {violation}"))
+    first.violations.first().map(|violation| (seed, violation.clone()))
+}
+
+/// Each seed is a course of its own, so that once more with journals is the same.
+fn told((seed, violation): &(u64, String)) -> String {
+    let journals = journals_of(*seed);
+    run(*seed, Some(&journals));
+    format!("seed {seed}: {violation}; journals: {}", journals.display())
+}
+
+#[test]
+fn what_a_node_was_fed_makes_it_decide_the_same_again() {
+    let dir = tempfile::tempdir().unwrap();
+    for seed in 0..10 {
+        let journals = dir.path().join(format!("seed-{seed}"));
+        let world = run(seed, Some(&journals));
+        drop(world);
+        for file in std::fs::read_dir(&journals).unwrap().flatten() {
+            let mut replay = Replay::open(&file.path()).unwrap();
+            let all: Vec<Decided> = replay.by_ref().map(Result::unwrap).collect();
+            assert!(all.len() > 1 && all.iter().all(|decided| decided.same), "{file:?}");
+            assert_eq!(replay.end(), None, "{file:?}");
+        }
+    }
 }

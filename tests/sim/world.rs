@@ -3,11 +3,13 @@
 //! The kernel of a host drops an address at the end that the engine gave with it, also when the daemon is paused
 //! or dead: the engine's promise rests on that. A dead daemon's address stays until then.
 
+use crate::journals::Journals;
 use haclusterd::engine::elect::{Elect, Owner};
 use haclusterd::engine::health::{CheckConfig, Outcome};
 use haclusterd::engine::heir::{Inheritance, Memory};
 use haclusterd::engine::time::{Instant, Timers};
 use haclusterd::engine::{Action, Config, Engine, Input, VipConfig};
+use haclusterd::io::journal::Header;
 use haclusterd_proto::cluster::{Message, SignedVoters, VoterSet};
 use haclusterd_proto::control::{Health, Mode, VoterRequest};
 use haclusterd_proto::member::MemberRecord;
@@ -89,6 +91,7 @@ pub struct World {
     happenings: BTreeMap<u64, Happening>,
     order: u64,
     pub log: Vec<String>,
+    pub journals: Option<Journals>,
     pub violations: Vec<String>,
     /// Two holders that the two-node mode let happen, and when the first of them came under a quorum.
     splits: BTreeMap<VipId, Option<Micros>>,
@@ -146,6 +149,7 @@ impl World {
             happenings: BTreeMap::new(),
             order: 0,
             log: Vec::new(),
+            journals: None,
             violations: Vec::new(),
             splits: BTreeMap::new(),
             highest_term: BTreeMap::new(),
@@ -181,8 +185,11 @@ impl World {
         let keeps = |vip: &VipId| heritage.gates.iter().any(|(kept, _)| kept == vip);
         self.hosts[at].kernel.retain(|vip, _| keeps(vip)); // the sweep
         self.hosts[at].gate.retain(|vip, _| keeps(vip));
-        let engine = Engine::new(config, self.hosts[at].disk.clone(), now);
-        self.hosts[at].engine = Some(engine.inherit(&heritage, now));
+        let header = Header::new(config, self.hosts[at].disk.clone(), heritage, now);
+        if let Some(journals) = &mut self.journals {
+            journals.begin(at, self.hosts[at].generation, &header);
+        }
+        self.hosts[at].engine = Some(header.engine());
         self.hosts[at].wake += 1;
         let run = self.hosts[at].run;
         let (links, checks) = (self.rng.u64(100..20 * MS), self.rng.u64(100..300 * MS));
@@ -420,7 +427,11 @@ impl World {
         host.calls = if host.calls.0 == second { (second, host.calls.1 + 1) } else { (second, 1) };
         let busy = host.calls.1 > 3000;
         let Some(engine) = &mut host.engine else { return };
+        let fed = self.journals.is_some().then(|| input.clone());
         let actions = engine.handle(input, now);
+        if let (Some(journals), Some(input)) = (&mut self.journals, fed) {
+            journals.step(at, now, input, &actions);
+        }
         host.mode = engine.mode();
         let deadline = engine.deadline(now);
         host.wake += 1;

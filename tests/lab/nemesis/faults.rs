@@ -69,7 +69,7 @@ impl Faults<'_> {
             Kind::LossyEverywhere => net.obstruct(&table, "forward", LOST),
             Kind::LinkDown => net.set_carrier(host, false),
             Kind::AddressDeleted => delete(net, host, &format!("{}/24", self.lab.vip[0])),
-            Kind::RulesFlushed => flush(net, host),
+            Kind::RulesFlushed => drop(net.nft(host, "flush ruleset")),
             Kind::NginxKilled => self.lab.node(host).kill_nginx(),
             Kind::NginxHung => self.lab.node(host).signal_nginx(Signal::STOP),
             Kind::ClockForward => clocks::step(self.lab.node(host), STEP),
@@ -127,11 +127,6 @@ impl Faults<'_> {
 fn delete(net: Net, host: usize, address: &str) {
     // That it is not there is no mistake: who has it may have changed a moment ago.
     let _ = net.command(host, "ip").args(["address", "del", address, "dev", "eth0"]).output();
-}
-
-fn flush(net: Net, host: usize) {
-    let done = net.command(host, "nft").args(["flush", "ruleset"]).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// All processors, at the priority of everybody.

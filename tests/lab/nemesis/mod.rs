@@ -141,10 +141,8 @@ fn run(options: &Options) -> Seen {
     }));
     let Course { faults, rounds, .. } = course;
     let (could, daemons_ended) = (faults.could, faults.ended);
-    // The logs that follow the first line have been printed.
     let wrong = done.err().map(|panic| {
-        let text = panic.downcast_ref::<String>().map_or("the course ended by a panic", String::as_str);
-        text.lines().next().unwrap_or_default().to_owned()
+        panic.downcast_ref::<String>().map_or("the course ended by a panic", String::as_str).to_owned()
     });
     let ended = Instant::now();
     stop.store(true, Ordering::Relaxed);

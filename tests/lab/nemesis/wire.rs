@@ -6,6 +6,7 @@
 use super::packet::{self, Tap};
 use super::question::{self, ASKER, ECHOER};
 use crate::net::Net;
+use haclusterd::io::realtime;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -62,6 +63,8 @@ impl Wire {
 }
 
 fn ask(stop: &AtomicBool, bridge: u32, vip: Ipv4Addr) -> Vec<Instant> {
+    // As the daemons' cores are: when it is late, they were.
+    realtime::raise();
     let socket = packet::sender(bridge);
     let mut asked = Vec::new();
     let mut next = Instant::now();

@@ -1,0 +1,193 @@
+//! The engine's inputs and actions in few words, with the names that the journal gives.
+
+use crate::engine::elect::Owner;
+use crate::engine::health::Outcome;
+use crate::engine::time::Instant;
+use crate::engine::{Action, Config, Input};
+use crate::io::journal::Header;
+use haclusterd_proto::cluster::{Message, VoterSet};
+use haclusterd_proto::control::VoterRequest;
+use haclusterd_proto::{NodeId, VipId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who is called how.
+pub struct Book {
+    started: Instant,
+    me: NodeId,
+    nodes: BTreeMap<NodeId, String>,
+    /// Also those that are configured no more.
+    vips: BTreeMap<VipId, String>,
+    /// What is installed again is only renewed.
+    installed: BTreeSet<VipId>,
+}
+
+/// One action.
+pub struct Said {
+    pub vip: Option<VipId>,
+    /// Repeats all the time, and changes nothing.
+    pub routine: bool,
+    pub text: String,
+}
+
+impl Book {
+    pub fn new(header: &Header) -> Book {
+        let me = header.config.record.node;
+        let mut book = Book {
+            started: header.started,
+            me,
+            nodes: BTreeMap::new(),
+            vips: BTreeMap::new(),
+            installed: BTreeSet::new(),
+        };
+        book.learn_config(&header.config);
+        book
+    }
+
+    pub fn learn(&mut self, input: &Input) {
+        match input {
+            Input::Member(record) => drop(self.nodes.insert(record.node, record.name.clone())),
+            Input::Reconfigure(config) => self.learn_config(config),
+            Input::AddressLost(vip) => drop(self.installed.remove(vip)),
+            _ => {}
+        }
+    }
+
+    fn learn_config(&mut self, config: &Config) {
+        self.nodes.insert(config.record.node, config.record.name.clone());
+        self.vips.extend(config.vips.iter().map(|vip| (vip.id, vip.name.clone())));
+    }
+
+    /// Milliseconds since the daemon began.
+    pub fn time(&self, at: Instant) -> String {
+        let micros = at.since(self.started).as_micros();
+        format!("{}.{:03}", micros / 1000, micros % 1000)
+    }
+
+    pub fn vips(&self) -> impl Iterator<Item = (VipId, String)> {
+        self.vips.iter().map(|(vip, name)| (*vip, name.clone()))
+    }
+
+    pub fn vip(&self, vip: VipId) -> String {
+        self.vips.get(&vip).cloned().unwrap_or_else(|| vip.to_string())
+    }
+
+    fn node(&self, node: NodeId) -> String {
+        self.nodes.get(&node).cloned().unwrap_or_else(|| node.short())
+    }
+
+    pub fn owner(&self, owner: Owner) -> String {
+        match owner {
+            Owner::Nobody => "nobody".into(),
+            Owner::Us { term, .. } => format!("{} (term {term})", self.node(self.me)),
+            Owner::Peer(node) => self.node(node),
+        }
+    }
+
+    pub fn input(&self, input: &Input) -> String {
+        match input {
+            Input::Deadline => "deadline".into(),
+            Input::Message { from, message } => {
+                format!("{} from {}", message_kind(message), self.node(*from))
+            }
+            Input::Connected(node) => format!("connected to {}", self.node(*node)),
+            Input::Member(record) => format!("record of {}", record.name),
+            Input::Check { name, outcome: Outcome::Pass } => format!("check {name} passes"),
+            Input::Check { name, outcome: Outcome::Fail(why) } => format!("check {name} fails: {why}"),
+            Input::Check { name, outcome: Outcome::Dead(why) } => format!("check {name} is dead: {why}"),
+            Input::Interface { vip, state: Ok(mac) } => format!("{}: interface {mac}", self.vip(*vip)),
+            Input::Interface { vip, state: Err(why) } => format!("{}: {why}", self.vip(*vip)),
+            Input::Installed { vip, result } => format!("{}: {}", self.vip(*vip), done("installed", result)),
+            Input::Removed { vip, result } => format!("{}: {}", self.vip(*vip), done("removed", result)),
+            Input::AddressLost(vip) => format!("{} lost its address", self.vip(*vip)),
+            Input::Claim { vip, mac } => format!("{mac} answers for {}", self.vip(*vip)),
+            Input::GatewayAnswered => "gateway answers".into(),
+            Input::Voters(signed) => self.voters(&signed.set),
+            Input::VotersStored { stamp, result } => {
+                format!("voters {} {}", stamp.version, done("stored", result))
+            }
+            Input::Reconfigure(_) => "new configuration".into(),
+            Input::Clone(from) => format!("this node's key is used at {from}"),
+            Input::Shutdown { leave: true } => "told to leave".into(),
+            Input::Shutdown { leave: false } => "told to stop".into(),
+            Input::ChangeVoters(request) => format!("told of the voters: {}", wish(request)),
+            Input::Restart => "told to restart".into(),
+        }
+    }
+
+    pub fn action(&mut self, action: &Action) -> Said {
+        let (vip, routine, text) = match action {
+            Action::Send { to, message } => {
+                (None, true, format!("{} to {}", message_kind(message), self.node(*to)))
+            }
+            Action::Install { vip, until } => {
+                let renewal = !self.installed.insert(*vip);
+                let what = if renewal { "renew" } else { "install" };
+                (Some(*vip), renewal, format!("{what} {}", self.until(*vip, *until)))
+            }
+            Action::Extend(fences) => {
+                let fences: Vec<String> =
+                    fences.iter().map(|(vip, until)| self.until(*vip, *until)).collect();
+                (None, true, format!("keep open {}", fences.join(" and ")))
+            }
+            Action::Remove(vip) => {
+                self.installed.remove(vip);
+                (Some(*vip), false, format!("remove {}", self.vip(*vip)))
+            }
+            Action::Announce(vip) => (Some(*vip), false, format!("announce {}", self.vip(*vip))),
+            Action::Probe(vip) => (Some(*vip), true, format!("probe {}", self.vip(*vip))),
+            Action::ProbeGateway => (None, true, "probe the gateway".into()),
+            Action::Publish(record) => {
+                let priority = record.priority.map_or("out".into(), |priority| priority.to_string());
+                (None, false, format!("publish priority {priority}, health {:?}", record.health))
+            }
+            Action::SignVoters(set) => (None, false, format!("sign {}", self.voters(set))),
+            Action::StoreVoters(signed) => (None, false, format!("store {}", self.voters(&signed.set))),
+            Action::Dismiss(nodes) => (None, false, format!("dismiss {}", self.all(nodes))),
+            Action::Remember(_) => (None, true, "remember what a successor must know".into()),
+            Action::Log(event) => {
+                (None, false, format!("{} {:?}", if event.warning { "warn" } else { "log" }, event.text))
+            }
+            Action::Exit => (None, false, "exit".into()),
+        };
+        Said { vip, routine, text }
+    }
+
+    fn until(&self, vip: VipId, until: Instant) -> String {
+        format!("{} until {}", self.vip(vip), self.time(until))
+    }
+
+    fn voters(&self, set: &VoterSet) -> String {
+        format!("voters {} ({:?}: {})", set.version, set.step, self.all(&set.voters))
+    }
+
+    fn all(&self, nodes: &[NodeId]) -> String {
+        nodes.iter().map(|node| self.node(*node)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn message_kind(message: &Message) -> &'static str {
+    match message {
+        Message::Advert(_) => "advert",
+        Message::Answer(_) => "answer",
+        Message::Freed(_) => "freed",
+        Message::Voters(_) => "voters",
+    }
+}
+
+fn wish(request: &VoterRequest) -> String {
+    match request {
+        VoterRequest::Add { name, witness: true } => format!("add {name} as a witness"),
+        VoterRequest::Add { name, witness: false } => format!("add {name}"),
+        VoterRequest::Remove { name } => format!("remove {name}"),
+        VoterRequest::Expel { name, .. } => format!("expel {name}"),
+        VoterRequest::Automatic => "choose again".into(),
+        VoterRequest::Recover { keep } => format!("only {} are left", keep.join(" ")),
+    }
+}
+
+fn done(what: &str, result: &Result<(), String>) -> String {
+    match result {
+        Ok(()) => what.into(),
+        Err(why) => format!("not {what}: {why}"),
+    }
+}
