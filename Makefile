@@ -1,5 +1,5 @@
 # The one list of commands. `make test` is what CI runs.
-.PHONY: demo test fmt lint unit sim lab deny
+.PHONY: demo test fmt lint unit sim lab lab-nemesis deny
 
 CARGO ?= cargo
 
@@ -24,9 +24,15 @@ unit:
 sim:
 	$(CARGO) test --locked --test sim -- --nocapture
 
-# The whole program on hosts of its own.
+# The whole program on hosts of its own; a minute of it under random faults.
 lab:
 	$(CARGO) test --locked --test lab -- --nocapture
+
+# Random faults for longer than in `lab`. NEMESIS_SECONDS, NEMESIS_SEED, NEMESIS_NODES (3 to 5); NEMESIS_QUIET=loss5,
+# loss20 or load: that instead of faults.
+NEMESIS = nemesis::no_course_of_faults_gives_the_vip_two_owners
+lab-nemesis:
+	NEMESIS_SECONDS=$${NEMESIS_SECONDS:-600} $(CARGO) test --locked --test lab -- --exact $(NEMESIS) --nocapture
 
 # Licences, advisories, sources; needs cargo-deny.
 deny:

@@ -1,10 +1,12 @@
 //! A client that asks the VIP every 5 ms over a connection of its own each, whatever became of the ones before.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 pub const PACE: Duration = Duration::from_millis(5);
 /// For a whole request; so at most 300 of them are under way.
@@ -18,39 +20,43 @@ pub struct Asked {
     pub answer: Result<String, String>,
 }
 
-/// Asks until told to stop; to be called inside the client's network.
+/// Asks until told to stop; to be called inside the client's network. One thread for all requests: hundreds of threads
+/// that wait would be a load of their own.
 pub fn ask_until(stop: &Arc<AtomicBool>, vip: SocketAddr) -> Vec<Asked> {
-    let all = Arc::new(Mutex::new(Vec::new()));
-    let mut threads = Vec::new();
-    let mut next = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
-        let all = all.clone();
-        // A thread inherits the network of its maker.
-        threads.push(std::thread::spawn(move || {
-            let sent = Instant::now();
-            let answer = ask(vip).map_err(|error| error.to_string());
-            all.lock().unwrap().push(Asked { sent, done: Instant::now(), answer });
-        }));
-        threads.retain(|thread| !thread.is_finished());
-        next += PACE;
-        std::thread::sleep(next.saturating_duration_since(Instant::now()));
-    }
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    let mut all = std::mem::take(&mut *all.lock().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut all = runtime.block_on(async {
+        let mut all = Vec::new();
+        let mut under_way = JoinSet::new();
+        let mut next = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            under_way.spawn(patiently(vip));
+            while let Some(asked) = under_way.try_join_next() {
+                all.push(asked.unwrap());
+            }
+            next += PACE;
+            tokio::time::sleep_until(next.into()).await;
+        }
+        all.extend(under_way.join_all().await);
+        all
+    });
     all.sort_by_key(|asked: &Asked| asked.sent);
     all
 }
 
-fn ask(vip: SocketAddr) -> std::io::Result<String> {
-    let until = Instant::now() + PATIENCE;
-    let mut stream = TcpStream::connect_timeout(&vip, PATIENCE)?;
-    // Zero would mean for ever.
-    let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    stream.set_read_timeout(Some(left))?;
-    stream.set_nodelay(true)?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+async fn patiently(vip: SocketAddr) -> Asked {
+    let sent = Instant::now();
+    let answer = match tokio::time::timeout(PATIENCE, ask(vip)).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer in time".to_owned()),
+    };
+    Asked { sent, done: Instant::now(), answer }
+}
+
+async fn ask(vip: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(vip).await?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
     let mut text = String::new();
-    stream.read_to_string(&mut text)?;
+    stream.read_to_string(&mut text).await?;
     let body = text.split_once("\r\n\r\n").map(|(_, body)| body.trim().to_owned());
     body.filter(|_| text.contains(" 200 ")).ok_or_else(|| std::io::Error::other(format!("answered {text:?}")))
 }

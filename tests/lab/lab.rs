@@ -72,7 +72,12 @@ impl Drop for Lab {
 impl Lab {
     /// `roles`: of the nodes; the first begins the cluster. Waits until all vote and the first holds the VIP.
     pub fn form(roles: &[&str], vip: &str) -> Lab {
-        let lab = Lab::begin(roles, vip);
+        Lab::form_of(roles, vip, |_| ())
+    }
+
+    /// The same of nodes that are prepared before they start.
+    pub fn form_of(roles: &[&str], vip: &str, prepare: impl Fn(&mut Node)) -> Lab {
+        let lab = Lab::begin(roles, vip, prepare);
         let voters = roles.len().min(3);
         lab.until("all vote", |lab| {
             lab.nodes.iter().all(|node| {
@@ -90,18 +95,19 @@ impl Lab {
     }
 
     /// `vip`: its addresses with prefix lengths, between commas.
-    pub fn begin(roles: &[&str], vip: &str) -> Lab {
+    fn begin(roles: &[&str], vip: &str, prepare: impl Fn(&mut Node)) -> Lab {
         let dir = tempfile::tempdir().unwrap();
         let net = Net::new(roles.len());
         let nodes = (1..=roles.len()).map(|host| Node::new(net, dir.path().join(format!("lb{host}")), host));
         let nodes = nodes.collect();
         let address = |text: &str| text.split('/').next().and_then(|ip| ip.parse().ok()).unwrap();
         let mut lab = Lab { nodes, net, vip: vip.split(',').map(address).collect(), dir };
+        lab.nodes.iter_mut().for_each(prepare);
         lab.nodes[0].init(150, vip);
         lab.nodes[0].start();
         lab.until("the first node answers", |lab| lab.nodes[0].ask("status").is_some());
         let (first, others) = lab.nodes.split_at_mut(1);
-        for (node, (role, priority)) in others.iter_mut().zip(roles[1..].iter().zip([100, 90, 80])) {
+        for (node, (role, priority)) in others.iter_mut().zip(roles[1..].iter().zip([100, 90, 80, 70])) {
             node.join(&first[0], priority, role);
             node.start();
         }
@@ -166,8 +172,6 @@ impl Lab {
 fn note(case: &str, seen: &Seen) {
     let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let Seen { clients, holding } = seen;
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("lab-results.jsonl");
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
     for Report { gap, failed, asked, answered } in clients {
         println!(
             "{case:<36} | gap {:>4} ms | failed {failed:>3} of {asked:>4} | overlap {:>4} ms | nobody {:>4} ms | {}",
@@ -176,10 +180,16 @@ fn note(case: &str, seen: &Seen) {
             ms(holding.nobody),
             answered.join(" ")
         );
-        let line = json!({
+        note_line(&json!({
             "case": case, "gap_ms": ms(*gap), "failed": failed, "asked": asked,
             "overlap_ms": ms(holding.overlap), "nobody_ms": ms(holding.nobody),
-        });
-        writeln!(file, "{line}").unwrap();
+        }));
     }
+}
+
+/// Into the file of figures.
+pub fn note_line(line: &Value) {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("lab-results.jsonl");
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    writeln!(file, "{line}").unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::process::{Command, Output, Stdio};
+use std::thread::JoinHandle;
 
 pub const CLIENT: usize = 0;
 /// A host that is no member.
@@ -40,14 +41,29 @@ impl Net {
 
     /// Nothing goes in or out of the host any more, and nobody is told.
     pub fn cut(self, host: usize) {
-        let rules = format!(
-            "table bridge cut {{ chain f {{ type filter hook forward priority 0; iifname \"p{host}\" drop; oifname \"p{host}\" drop; }}; }}"
-        );
-        self.in_switch(&["nft", &rules]);
+        self.obstruct("cut", "forward", &format!("{}; {}", from(host, "drop"), to(host, "drop")));
     }
 
     pub fn mend(self) {
-        self.in_switch(&["nft", "delete table bridge cut"]);
+        self.clear("cut");
+    }
+
+    /// Rules of the switch: a table of this name, which no host can see or flush.
+    pub fn obstruct(self, name: &str, hook: &str, rules: &str) {
+        let chain = format!("type filter hook {hook} priority 0; {rules};");
+        self.in_switch(&["nft", &format!("table bridge {name} {{ chain f {{ {chain} }}; }}")]);
+    }
+
+    pub fn clear(self, name: &str) {
+        self.in_switch(&["nft", &format!("delete table bridge {name}")]);
+    }
+
+    /// The switch's number of the cable to the host, or of the bridge between them.
+    pub fn port(self, host: Option<usize>) -> u32 {
+        let name = host.map_or("br0".into(), |host| format!("p{host}"));
+        // Not from /sys, which shows the namespace that mounted it.
+        let listed = ip(&format!("-n {SWITCH} -o link show {name}")).stdout;
+        String::from_utf8_lossy(&listed).split(':').next().unwrap().parse().unwrap()
     }
 
     fn in_switch(self, command: &[&str]) {
@@ -86,16 +102,37 @@ impl Net {
         self,
         host: usize,
         body: impl FnOnce() -> T + Send + 'static,
-    ) -> std::thread::JoinHandle<T> {
-        let path = format!("/run/netns/{}", self.host(host));
-        std::thread::spawn(move || {
-            let namespace = std::fs::File::open(path).unwrap();
-            let kind = rustix::thread::LinkNameSpaceType::Network;
-            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(kind))
-                .unwrap();
-            body()
-        })
+    ) -> JoinHandle<T> {
+        within(&self.host(host), body)
     }
+
+    /// The same inside the switch.
+    pub fn inside_switch<T: Send + 'static>(
+        self,
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        within(SWITCH, body)
+    }
+}
+
+/// A rule for what the host sends.
+pub fn from(host: usize, verdict: &str) -> String {
+    format!("iifname p{host} {verdict}")
+}
+
+/// A rule for what is sent to the host.
+pub fn to(host: usize, verdict: &str) -> String {
+    format!("oifname p{host} {verdict}")
+}
+
+fn within<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let path = format!("/run/netns/{name}");
+    std::thread::spawn(move || {
+        let namespace = std::fs::File::open(path).unwrap();
+        let kind = rustix::thread::LinkNameSpaceType::Network;
+        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(kind)).unwrap();
+        body()
+    })
 }
 
 fn ip(command: &str) -> Output {

@@ -15,6 +15,8 @@ pub struct Node {
     dir: PathBuf,
     nginx: Child,
     daemon: Option<Child>,
+    /// What executes the daemon in its turn, with other clocks for instance.
+    pub wrapper: Vec<String>,
 }
 
 impl Node {
@@ -28,7 +30,7 @@ impl Node {
         );
         fs::write(root.join("nginx.conf"), config).unwrap();
         let nginx = start_nginx(net, &root, host);
-        Node { host, net, dir, nginx, daemon: None }
+        Node { host, net, dir, nginx, daemon: None, wrapper: Vec::new() }
     }
 
     pub fn name(&self) -> String {
@@ -36,9 +38,15 @@ impl Node {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = self.net.command(self.host, env!("CARGO_BIN_EXE_haclusterd"));
+        self.wrapped(&[], words)
+    }
+
+    fn wrapped(&self, wrapper: &[String], words: &[&str]) -> Command {
+        let own = [env!("CARGO_BIN_EXE_haclusterd").to_owned()];
+        let mut all = wrapper.iter().chain(&own).map(String::as_str).chain(words.iter().copied());
+        let mut command = self.net.command(self.host, all.next().unwrap());
         command
-            .args(words)
+            .args(all)
             .env("HACLUSTERD_CONFIG", self.dir.join("haclusterd.toml"))
             .env("HACLUSTERD_STATE_DIR", self.dir.join("state"))
             .env("HACLUSTERD_SOCKET", self.dir.join("socket"));
@@ -102,8 +110,8 @@ impl Node {
     }
 
     fn start_with(&mut self, options: &[&str]) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).unwrap();
-        let mut command = self.command(&[&["run"], options].concat());
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
+        let mut command = self.wrapped(&self.wrapper, &[&["run"], options].concat());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.daemon = Some(command.spawn().unwrap());
     }
@@ -132,8 +140,12 @@ impl Node {
         copy
     }
 
+    pub fn log_file(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+        fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -155,6 +167,11 @@ impl Node {
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.reap();
+    }
+
+    /// Has it ended, although nobody told it to?
+    pub fn has_ended(&mut self) -> bool {
+        self.daemon.as_mut().is_some_and(|daemon| daemon.try_wait().unwrap().is_some())
     }
 
     /// The master and its workers.

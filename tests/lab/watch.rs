@@ -14,11 +14,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy)]
-struct Change {
-    at: Instant,
-    host: usize,
+pub struct Change {
+    pub at: Instant,
+    pub host: usize,
     address: IpAddr,
-    has: bool,
+    pub has: bool,
 }
 
 pub struct Watch {
@@ -54,6 +54,11 @@ impl Watch {
     }
 
     pub fn end(self, net: Net) -> Holding {
+        self.finish(net).0
+    }
+
+    /// With all changes, in order.
+    pub fn finish(self, net: Net) -> (Holding, Vec<Change>) {
         // What has just happened is still on its way.
         std::thread::sleep(Duration::from_millis(50));
         self.stop.store(true, Ordering::Relaxed);
@@ -64,7 +69,7 @@ impl Watch {
         let has = |host: &usize| self.addresses.iter().any(|address| net.has(*host, *address));
         let kernel: Vec<usize> = self.hosts.iter().copied().filter(has).collect();
         assert_eq!(holding.holders, kernel, "the monitors and iproute2 disagree on who has the VIP");
-        holding
+        (holding, changes)
     }
 }
 

@@ -18,26 +18,36 @@ pub const SOON: Duration = Duration::from_millis(500);
 /// The same on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Is this the process inside?
+pub fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// What the test printed; nothing inside.
 pub fn isolated(name: &str, wrapper: &[&str], body: impl FnOnce()) -> String {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         body();
         return String::new();
     }
+    let output = again(name, wrapper).output().expect("unshare (util-linux) runs");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "inside the namespace:\n{text}");
+    assert!(text.contains("1 passed"), "the test of this name did not run:\n{text}");
+    text.into_owned()
+}
+
+/// The test of this name, inside.
+pub fn again(name: &str, wrapper: &[&str]) -> Command {
     let namespaces = if rustix::process::geteuid().is_root() { "-nm" } else { "-Urnm" };
-    let output = Command::new("unshare")
+    let mut command = Command::new("unshare");
+    command
         .arg(namespaces)
         .args(wrapper)
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--include-ignored"])
         .env(INSIDE, "1")
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .expect("unshare (util-linux) runs");
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "inside the namespace:\n{text}");
-    assert!(text.contains("1 passed"), "the test of this name did not run:\n{text}");
-    text.into_owned()
+        .env("RUST_BACKTRACE", "0");
+    command
 }
 
 /// A test body with the cable in place; what it printed.
