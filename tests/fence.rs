@@ -12,7 +12,7 @@ mod repair;
 #[path = "fence/stopped.rs"]
 mod stopped;
 
-use client::{Asked, Client, EVERYHOW};
+use client::{Asked, Client, EVERYHOW, How};
 use haclusterd::engine::time::Instant;
 use haclusterd::io::clock;
 use haclusterd::io::fence::{Fence, FenceError, Gate};
@@ -90,12 +90,19 @@ fn clients(pace: Duration) -> Vec<Client> {
     EVERYHOW.map(|how| Client::start(how, pace)).map(Client::wait).into()
 }
 
+fn finish(clients: Vec<Client>) -> Vec<(How, Vec<Asked>)> {
+    clients.iter().for_each(Client::stop);
+    clients.into_iter().map(|client| (client.how, client.finish())).collect()
+}
+
 fn last_answered(asked: &[Asked]) -> Option<Instant> {
     asked.iter().rfind(|asked| asked.answered).map(|asked| asked.at)
 }
 
-fn first_unanswered(asked: &[Asked]) -> Option<Instant> {
-    asked.iter().find(|asked| !asked.answered).map(|asked| asked.at)
+/// The question after the last that was answered.
+fn silence(asked: &[Asked]) -> Instant {
+    let answered = asked.iter().rposition(|asked| asked.answered).unwrap();
+    asked[answered + 1].at
 }
 
 /// How much later, in milliseconds.
@@ -104,9 +111,7 @@ fn after(later: Instant, earlier: Instant) -> f64 {
 }
 
 fn all_answered(clients: Vec<Client>) {
-    for client in clients {
-        let how = client.how;
-        let asked = client.finish();
+    for (how, asked) in finish(clients) {
         let failed = asked.iter().filter(|asked| !asked.answered).count();
         println!("{how:?}: {} questions", asked.len());
         assert_eq!((failed, asked.len() > 20), (0, true), "{how:?}: {failed} of {} unanswered", asked.len());
@@ -114,9 +119,7 @@ fn all_answered(clients: Vec<Client>) {
 }
 
 fn none_answered() {
-    for client in clients(PACE) {
-        let how = client.how;
-        let asked = client.finish();
+    for (how, asked) in finish(clients(PACE)) {
         assert_eq!((last_answered(&asked), asked.is_empty()), (None, false), "{how:?}: {asked:?}");
     }
 }
@@ -131,10 +134,8 @@ fn an_open_gate_serves_and_closes_by_itself_at_the_end_of_its_lease() {
         assert_eq!((opened.repaired, opened.closed), (false, vec![]));
         let clients = clients(PACE);
         sleep(LEASE + LEASE / 3);
-        for client in clients {
-            let how = client.how;
-            let asked = client.finish();
-            let (last, first) = (last_answered(&asked).unwrap(), first_unanswered(&asked).unwrap());
+        for (how, asked) in finish(clients) {
+            let (last, first) = (last_answered(&asked).unwrap(), silence(&asked));
             println!(
                 "{how:?}: last answer {:.1} ms, first silence {:.1} ms after the end",
                 after(last, until),
@@ -172,9 +173,8 @@ fn closing_is_at_once_and_lasts_until_the_address_is_forgotten() {
         fence.close(&vips()).unwrap();
         let closed = clock::now();
         sleep(LEASE / 3);
-        for client in clients {
-            let how = client.how;
-            let last = last_answered(&client.finish()).unwrap();
+        for (how, asked) in finish(clients) {
+            let last = last_answered(&asked).unwrap();
             println!("{how:?}: last answer to a question of {:.2} ms after the call", after(last, closed));
             assert!(last <= closed, "{how:?}");
         }
@@ -243,8 +243,8 @@ fn rivals_are_heard_behind_a_closed_gate() {
         let v0 = host();
         let _fence = Fence::start(&gates(v0, Instant::from_micros(0))).unwrap();
         let (ours, mut claims) = neighbor(v0);
-        client::announce();
         for vip in vips() {
+            client::announce(vip);
             claims.soon((vip, ClaimKind::Announcement)).await;
         }
         run("ip -n peer addr add 10.9.0.100/24 dev v1");

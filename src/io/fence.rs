@@ -19,17 +19,19 @@
 //! and may come late on a virtual machine whose processors are held back. And root can remove it.
 
 mod elements;
+mod error;
 mod rules;
 mod socket;
 mod table;
 mod wire;
 
+pub use error::FenceError;
+
 use super::clock;
 use crate::engine::time::Instant;
 use rustix::io::Errno;
-use socket::{ANSWER_WITHIN, Refusal, Socket};
+use socket::{Refusal, Socket};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 use table::{Portrait, Set};
@@ -64,27 +66,6 @@ pub struct Opened {
     pub repaired: bool,
     /// Not open: their time is over, or their interface is gone.
     pub closed: Vec<IpAddr>,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum FenceError {
-    #[error(
-        "nf_tables needs CAP_NET_ADMIN: run haclusterd as root, or with AmbientCapabilities=CAP_NET_ADMIN in its unit"
-    )]
-    Capability,
-    #[error(
-        "this kernel cannot {step}: it needs {needs}. Without the fence, the VIP of a daemon that is killed or stopped may \
-         stand up to 1.1 s after another host has taken it over"
-    )]
-    Unsupported { step: &'static str, needs: &'static str },
-    #[error("the kernel refused to {step}: {source}{text}")]
-    Refused { step: &'static str, source: io::Error, text: String },
-    #[error("the kernel did not answer within {} ms", ANSWER_WITHIN.as_millis())]
-    NoAnswer,
-    #[error("a renewal took {} ms, {ATTEMPTS} times: closed, for it would have lasted too long", took.as_millis())]
-    Late { took: Duration },
-    #[error("{0} addresses are more than the {MAX_GUARDED} that can be guarded")]
-    TooMany(usize),
 }
 
 /// Every call returns within some microseconds, or [`ANSWER_WITHIN`] if the kernel loses an answer. Dropped, it
@@ -358,39 +339,6 @@ fn socket() -> Result<Socket, FenceError> {
     })
 }
 
-impl From<Refusal> for FenceError {
-    fn from(refusal: Refusal) -> FenceError {
-        let Refusal { errno, step, text } = refusal;
-        let chain = matches!(step, table::INGRESS_STEP | table::EGRESS_STEP);
-        let question = matches!(step, table::LIST_STEP | socket::GENERATION_STEP);
-        match errno {
-            Errno::PERM if question || step == wire::BEGIN_STEP => FenceError::Capability,
-            Errno::AGAIN if step == socket::ANSWER_STEP => FenceError::NoAnswer,
-            Errno::OPNOTSUPP | Errno::PROTONOSUPPORT => FenceError::unsupported(step),
-            // No such kind of chain; an interface that went away was tried again without.
-            Errno::NOENT if chain => FenceError::unsupported(step),
-            // How netfilter's sockets say that nobody listens for nf_tables.
-            Errno::INVAL if question => FenceError::unsupported(step),
-            _ => {
-                let text = text.map_or(String::new(), |text| format!(" ({text})"));
-                FenceError::Refused { step, source: errno.into(), text }
-            }
-        }
-    }
-}
-
-impl FenceError {
-    fn unsupported(step: &'static str) -> FenceError {
-        let needs = match step {
-            table::EGRESS_STEP => "CONFIG_NETFILTER_EGRESS, which Linux 5.16 was the first to have",
-            table::INGRESS_STEP => "CONFIG_NETFILTER_INGRESS and CONFIG_NF_TABLES_NETDEV",
-            table::TABLE_STEP => "CONFIG_NF_TABLES_NETDEV",
-            _ => "CONFIG_NF_TABLES",
-        };
-        FenceError::Unsupported { step, needs }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -424,17 +372,5 @@ mod tests {
     fn generations_skip_zero() {
         assert_eq!(next(7), 8);
         assert_eq!(next(u32::MAX), 1);
-    }
-
-    #[test]
-    fn what_a_kernel_lacks_is_named() {
-        let said = |errno, step| FenceError::from(Refusal { errno, step, text: None }).to_string();
-        assert!(said(Errno::OPNOTSUPP, table::EGRESS_STEP).contains("NETFILTER_EGRESS, which Linux 5.16"));
-        assert!(said(Errno::NOENT, table::INGRESS_STEP).contains("CONFIG_NF_TABLES_NETDEV"));
-        assert!(said(Errno::INVAL, table::LIST_STEP).contains("CONFIG_NF_TABLES."));
-        assert!(said(Errno::PERM, wire::BEGIN_STEP).contains("CAP_NET_ADMIN"));
-        assert!(
-            said(Errno::NOENT, "put an address in").starts_with("the kernel refused to put an address in: ")
-        );
     }
 }

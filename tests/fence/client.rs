@@ -74,8 +74,13 @@ impl Client {
         self
     }
 
-    pub fn finish(self) -> Vec<Asked> {
+    /// Ends once its last question has been answered, or not.
+    pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub fn finish(self) -> Vec<Asked> {
+        self.stop();
         self.thread.join().unwrap()
     }
 }
@@ -154,12 +159,12 @@ pub fn heard(what: impl FnOnce()) -> Vec<IpAddr> {
     thread.join().unwrap()
 }
 
-/// The peer says that it has the VIPs.
-pub fn announce() {
-    let announced = std::thread::spawn(|| {
+/// The peer says that it has this.
+pub fn announce(vip: IpAddr) {
+    let announced = std::thread::spawn(move || {
         enter("peer");
         let (_runtime, neighbor, _) = listener(&vips());
-        vips().into_iter().for_each(|vip| neighbor.announce(vip).unwrap());
+        neighbor.announce(vip).unwrap();
     });
     announced.join().unwrap();
 }

@@ -87,14 +87,34 @@ impl Socket {
         }
     }
 
-    /// A list: the attributes of each of its members. `None` if it changed while it was read.
+    /// The attributes of each member of a list. `None` if it changed while it was read.
     pub fn list(
         &mut self,
         kind: u8,
         step: &'static str,
         fill: impl FnOnce(&mut Bytes),
     ) -> Result<Option<Vec<Vec<u8>>>, Refusal> {
-        let sequence = self.ask(kind, wire::DUMP, step, fill)?;
+        self.ask(kind, wire::DUMP, step, fill)
+    }
+
+    /// The number of the ruleset, which every transaction of anybody raises by one.
+    pub fn generation(&mut self) -> Result<u32, Refusal> {
+        let answer = self.ask(GET_GENERATION, wire::ACK, GENERATION_STEP, |_| ())?.unwrap_or_default();
+        let number =
+            answer.iter().find_map(|answer| wire::octets(wire::attribute(answer, GENERATION_ID)?, 0));
+        number.map(u32::from_be_bytes).ok_or(Refusal::of(Errno::BADMSG, GENERATION_STEP))
+    }
+
+    fn ask(
+        &mut self,
+        kind: u8,
+        flags: u16,
+        step: &'static str,
+        fill: impl FnOnce(&mut Bytes),
+    ) -> Result<Option<Vec<Vec<u8>>>, Refusal> {
+        let sequence = self.sequence;
+        self.sequence = sequence.wrapping_add(1);
+        self.send(&wire::question(kind, flags, sequence, fill), step)?;
         let (mut found, mut steady) = (Vec::new(), true);
         loop {
             for message in wire::messages(self.receive()?).filter(|message| message.sequence == sequence) {
@@ -113,40 +133,6 @@ impl Socket {
                 }
             }
         }
-    }
-
-    /// The number of the ruleset, which every transaction of anybody raises by one.
-    pub fn generation(&mut self) -> Result<u32, Refusal> {
-        let step = GENERATION_STEP;
-        let sequence = self.ask(GET_GENERATION, 0, step, |_| ())?;
-        loop {
-            for message in wire::messages(self.receive()?).filter(|message| message.sequence == sequence) {
-                match message.says {
-                    Says::Answer { attributes, .. } => {
-                        let number =
-                            wire::attribute(attributes, GENERATION_ID).and_then(|id| wire::octets(id, 0));
-                        return number.map(u32::from_be_bytes).ok_or(Refusal::of(Errno::BADMSG, step));
-                    }
-                    Says::Refused { errno, text } => {
-                        return Err(Refusal { errno, step, text: text.map(str::to_owned) });
-                    }
-                    Says::Done | Says::Acknowledged => {}
-                }
-            }
-        }
-    }
-
-    fn ask(
-        &mut self,
-        kind: u8,
-        flags: u16,
-        step: &'static str,
-        fill: impl FnOnce(&mut Bytes),
-    ) -> Result<u32, Refusal> {
-        let sequence = self.sequence;
-        self.sequence = sequence.wrapping_add(1);
-        self.send(&wire::question(kind, flags, sequence, fill), step)?;
-        Ok(sequence)
     }
 
     fn send(&self, bytes: &[u8], step: &'static str) -> Result<(), Refusal> {

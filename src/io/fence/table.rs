@@ -43,7 +43,7 @@ const GET_SET: u8 = 10;
 /// The first attribute of whatever is part of a table, and of the table itself.
 pub const TABLE: u16 = 1;
 
-/// What an error says was refused; some are looked for by [`super::FenceError`].
+/// What an error says was refused; [`super::FenceError`] tells by them what the kernel lacks.
 pub const TABLE_STEP: &str = "make a table of the family netdev";
 pub const INGRESS_STEP: &str = "hook into what comes in by an interface";
 pub const EGRESS_STEP: &str = "hook into what goes out by an interface";

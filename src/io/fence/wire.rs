@@ -13,11 +13,11 @@
 
 use rustix::io::Errno;
 
-pub const REQUEST: u16 = 0x1;
+const REQUEST: u16 = 0x1;
 pub const DUMP: u16 = 0x300;
 pub const CREATE: u16 = 0x400;
 pub const APPEND: u16 = 0x800;
-const ACK: u16 = 0x4;
+pub const ACK: u16 = 0x4;
 /// In an answer: the list changed while it was read.
 const INTERRUPTED: u16 = 0x10;
 
