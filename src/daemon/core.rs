@@ -82,10 +82,11 @@ async fn open(seat: Seat, realtime: bool) -> Result<(Core, Transport, oneshot::S
     let transport = start_transport(&config, &identity, &entrance, &office)?;
     let kernel = Kernel::start(Arc::new(move |event| news.send(ToCore::Kernel(event)))).await?;
     let heritage = heritage::find(&config, memory.unwrap_or_default());
-    let gates = Gates::start(&heritage.gates);
     for (_, net) in kernel.sweep(&heritage.addresses()).await? {
         tracing::warn!("{net} was left behind by an earlier run and is removed");
     }
+    // Not before: what is swept is to stay guarded until it is gone.
+    let gates = Gates::start(&heritage.gates);
     let inputs = entrance.clone();
     let work = office.clone();
     let ports = Ports::new(
