@@ -81,7 +81,8 @@ async fn open(seat: Seat, realtime: bool) -> Result<(Core, Transport, oneshot::S
     // First: a second daemon on this host must fail before it sweeps the first one's addresses.
     let transport = start_transport(&config, &identity, &entrance, &office)?;
     let kernel = Kernel::start(Arc::new(move |event| news.send(ToCore::Kernel(event)))).await?;
-    let heritage = heritage::find(&config, memory.unwrap_or_default());
+    let stamp = voters.as_ref().map(|signed| signed.set.stamp()).unwrap_or_default();
+    let heritage = heritage::find(&config, memory.unwrap_or_default(), stamp);
     for (_, net) in kernel.sweep(&heritage.addresses()).await? {
         tracing::warn!("{net} was left behind by an earlier run and is removed");
     }

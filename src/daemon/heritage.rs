@@ -6,6 +6,7 @@ use crate::engine::heir::{Inheritance, Memory};
 use crate::engine::time::Instant;
 use crate::io::fence::{Fence, Gate};
 use crate::io::netlink;
+use haclusterd_proto::cluster::VotersStamp;
 use std::net::IpAddr;
 
 #[derive(Debug, Default)]
@@ -21,9 +22,9 @@ impl Heritage {
 }
 
 /// To be called once the earlier run is known to have ended.
-pub(super) fn find(config: &Config, memory: Memory) -> Heritage {
+pub(super) fn find(config: &Config, memory: Memory, voters: VotersStamp) -> Heritage {
     let open = match Fence::left_open() {
-        Ok(open) if !memory.held.is_empty() => open,
+        Ok(open) if !memory.held.is_empty() && memory.voters == voters => open,
         _ => Vec::new(), // the sweep and a new fence begin from nothing
     };
     let mut heritage = Heritage::default();

@@ -14,6 +14,8 @@ use haclusterd_proto::control::Health as Verdict;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     pub incarnation: Incarnation,
+    /// The set by which it held. By another one, another rule may say how long; then nothing is inherited.
+    pub voters: VotersStamp,
     pub sessions: Vec<(NodeId, u64)>,
     pub held: Vec<(VipId, Term)>,
 }
@@ -30,6 +32,9 @@ impl Engine {
     #[must_use]
     pub fn inherit(mut self, inheritance: &Inheritance, now: Instant) -> Engine {
         let Inheritance { memory, gates } = inheritance;
+        if memory.voters != self.voters.stamp() {
+            return self;
+        }
         self.lease.succeed(memory.incarnation, &memory.sessions);
         for vip in &mut self.vips {
             let term = memory.held.iter().find(|(id, _)| *id == vip.id()).map(|(_, term)| *term);
@@ -50,11 +55,15 @@ impl Engine {
     pub(super) fn remember(&mut self) {
         let held = || self.vips.iter().filter_map(|vip| Some((vip.id(), vip.seat.holds()?)));
         let known = &self.remembered;
-        if known.sessions.iter().copied().eq(self.lease.sessions()) && known.held.iter().copied().eq(held()) {
+        if known.voters == self.voters.stamp()
+            && known.sessions.iter().copied().eq(self.lease.sessions())
+            && known.held.iter().copied().eq(held())
+        {
             return;
         }
         self.remembered = Memory {
             incarnation: self.config.record.incarnation,
+            voters: self.voters.stamp(),
             sessions: self.lease.sessions().collect(),
             held: held().collect(),
         };

@@ -8,7 +8,6 @@
 use super::identity::StoreError;
 use super::identity::store::read_private;
 use crate::engine::heir::Memory;
-use haclusterd_proto::{Incarnation, NodeId, Term, VipId};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -19,9 +18,7 @@ use std::path::{Path, PathBuf};
 struct File {
     boot: String,
     network: u64,
-    incarnation: Incarnation,
-    sessions: Vec<(NodeId, u64)>,
-    held: Vec<(VipId, Term)>,
+    memory: Memory,
 }
 
 /// Beside the daemon's socket.
@@ -35,18 +32,13 @@ pub fn load(path: &Path) -> Result<Option<Memory>, StoreError> {
     let Some(bytes) = read_private(path)? else { return Ok(None) };
     let file: Option<File> = serde_json::from_slice(&bytes).ok();
     let same = |file: &File| here().is_ok_and(|(boot, network)| file.boot == boot && file.network == network);
-    Ok(file.filter(same).map(|file| Memory {
-        incarnation: file.incarnation,
-        sessions: file.sessions,
-        held: file.held,
-    }))
+    Ok(file.filter(same).map(|file| file.memory))
 }
 
 /// Replaced as a whole, and not synced: it is of no use after a loss of power.
 pub fn store(path: &Path, memory: &Memory) -> io::Result<()> {
     let (boot, network) = here()?;
-    let Memory { incarnation, sessions, held } = memory.clone();
-    let file = File { boot, network, incarnation, sessions, held };
+    let file = File { boot, network, memory: memory.clone() };
     let beside = path.with_extension("memory-new");
     let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     to.write_all(&serde_json::to_vec(&file).map_err(io::Error::other)?)?;
@@ -62,10 +54,13 @@ fn here() -> io::Result<(String, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use haclusterd_proto::cluster::VotersStamp;
+    use haclusterd_proto::{Incarnation, NodeId, Term, VipId};
 
     fn memory() -> Memory {
         Memory {
             incarnation: Incarnation(u128::MAX),
+            voters: VotersStamp { version: 3, digest: u64::MAX },
             sessions: vec![(NodeId([3; 16]), 7)],
             held: vec![(VipId(u64::MAX), Term(5))],
         }

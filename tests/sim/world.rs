@@ -201,6 +201,8 @@ impl World {
     /// What the last run left, as far as this host still serves it.
     fn heritage(&self, at: usize) -> Inheritance {
         let memory = self.hosts[at].memory.clone().unwrap_or_default();
+        let stamp = self.hosts[at].disk.as_ref().map(|signed| signed.set.stamp()).unwrap_or_default();
+        let memory = if memory.voters == stamp { memory } else { Memory::default() };
         let served = memory.held.iter().map(|(vip, _)| *vip).filter(|vip| self.serves(at, *vip));
         // The kernel tells what is left in milliseconds.
         let rounded = |until: Instant| Instant::from_micros(until.micros() / 1000 * 1000);
