@@ -32,6 +32,8 @@ impl Tap {
     pub fn open(kinds: &[Vec<Condition>]) -> Tap {
         // Protocol 0 hears nothing until the filter is there.
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).unwrap();
+        // Some ten seconds of frames, for a machine that stands still.
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 16 << 20).unwrap();
         socket.attach_filter(&filter(kinds)).unwrap();
         // A bridge's port hands its frames to those who listen to all protocols, and to nobody else.
         socket.bind(&address(0, libc::ETH_P_ALL as u16)).unwrap();

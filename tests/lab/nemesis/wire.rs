@@ -81,6 +81,7 @@ fn ask(stop: &AtomicBool, bridge: u32, vip: Ipv4Addr) -> Vec<Instant> {
 }
 
 fn listen(stop: &AtomicBool, ports: &[u32], vip: Ipv4Addr, last: &AtomicUsize) -> Vec<Sight> {
+    realtime::raise();
     let mut tap = Tap::open(&question::claims(vip));
     let mut sights = Vec::new();
     while !stop.load(Ordering::Relaxed) {
