@@ -6,8 +6,9 @@
 
 use haclusterd_proto::Priority;
 use haclusterd_proto::control::Health as Verdict;
+use serde::Serialize;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckConfig {
     pub name: String,
     pub rise: u32,
@@ -25,7 +26,7 @@ pub enum Outcome {
     Dead(String),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 struct Check {
     config: CheckConfig,
     counter: u32,
@@ -33,7 +34,7 @@ struct Check {
     reason: String,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Health {
     checks: Vec<Check>,
 }

@@ -33,6 +33,7 @@ use health::{CheckConfig, Health, Outcome};
 use lease::Lease;
 use peers::{Peers, Receipt};
 use seat::{Change, Seat};
+use serde::Serialize;
 use std::collections::VecDeque;
 use std::time::Duration;
 use time::{Instant, Timers};
@@ -55,7 +56,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// Between two reports of the same conflict, and two defences against it.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(10);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct VipConfig {
     pub id: VipId,
     pub name: String,
@@ -65,7 +66,7 @@ pub struct VipConfig {
     pub announce_refresh: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Config {
     pub cluster: ClusterId,
     /// What this node tells of itself; the engine fills in what changes.
@@ -157,12 +158,13 @@ pub enum Action {
     Exit,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Event {
     pub warning: bool,
     pub text: String,
 }
 
+#[derive(Clone, Serialize)]
 pub(crate) struct VipState {
     config: VipConfig,
     seat: Seat,
@@ -185,12 +187,15 @@ pub(crate) struct VipState {
     deadline: Option<Instant>,
 }
 
+#[derive(Clone, Serialize)]
 enum Drain {
     Stopping { since: Instant },
     Leaving { since: Instant },
     Done,
 }
 
+/// Its state is plain data, so that a model check (tests/model) can copy it and tell two states apart.
+#[derive(Clone, Serialize)]
 pub struct Engine {
     config: Config,
     started: Instant,
@@ -209,6 +214,7 @@ pub struct Engine {
     events: VecDeque<(Instant, Event)>,
     /// Something that the peers should hear of at once.
     dirty: bool,
+    #[serde(skip)] // empty between two calls
     out: Vec<Action>,
 }
 

@@ -1,9 +1,10 @@
 //! The engine's clock: microseconds of CLOCK_BOOTTIME, handed in from outside. Never wall time.
 
 use core::ops::Add;
+use serde::Serialize;
 use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 pub struct Instant(u64);
 
 impl Instant {
@@ -40,7 +41,7 @@ const GUARD: Duration = Duration::from_millis(10);
 const MISSES: u32 = 6;
 
 /// The two intervals that everything else follows from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Timers {
     /// Between two adverts to each peer.
     pub advert: Duration,

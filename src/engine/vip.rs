@@ -4,6 +4,7 @@
 //! never given back while the address still stands.
 
 use super::time::Instant;
+use serde::Serialize;
 use std::time::Duration;
 
 /// After the first round: close together against loss, then once a second past the neighbours' lock time.
@@ -18,7 +19,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Two hands that remove and add the same address must not make a storm.
 const READD_PAUSE: Duration = Duration::from_millis(20);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 enum State {
     Absent,
     /// Somebody removed an address; others of the group may still be there.
@@ -37,7 +38,7 @@ enum State {
     },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Vip {
     state: State,
     refresh: Duration,

@@ -8,12 +8,13 @@ use super::time::{Instant, Timers};
 use haclusterd_proto::cluster::{MAX_VOTERS, SignedVoters, Step, VoterSet, VotersStamp};
 use haclusterd_proto::control::Mode;
 use haclusterd_proto::{ClusterId, NodeId};
+use serde::Serialize;
 use std::time::Duration;
 
 /// A version that was asked for and has neither been signed nor stored by then is asked for again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Voters {
     me: NodeId,
     current: Option<SignedVoters>,
