@@ -1,5 +1,5 @@
 # The one list of commands. `make test` is what CI runs.
-.PHONY: demo test fmt lint unit sim lab lab-nemesis deny
+.PHONY: demo test fmt lint unit sim model lab lab-nemesis deny
 
 CARGO ?= cargo
 
@@ -8,7 +8,7 @@ demo:
 	$(CARGO) build --release --bin haclusterd --example vipclient
 	tests/demo.sh $$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
 
-test: fmt lint unit sim lab
+test: fmt lint unit sim model lab
 
 fmt:
 	$(CARGO) fmt --all --check

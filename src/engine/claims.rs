@@ -5,6 +5,7 @@
 
 use super::time::Instant;
 use haclusterd_proto::MacAddr;
+use serde::Serialize;
 use std::time::Duration;
 
 /// Between two probes when the answer is waited for.
@@ -22,7 +23,7 @@ const DOUBT: Duration = Duration::from_secs(2);
 /// An answer to the last probe may take this long.
 const WAIT: Duration = Duration::from_millis(20);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Claims {
     unanswered: u32,
     probed_at: Option<Instant>,

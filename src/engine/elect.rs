@@ -2,9 +2,10 @@
 
 use super::time::Instant;
 use haclusterd_proto::{NodeId, Term, VipId};
+use serde::Serialize;
 
 /// A fact, not an order: the address follows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Owner {
     Nobody,
     /// Under this term, and until then unless it is renewed.

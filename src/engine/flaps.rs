@@ -2,6 +2,7 @@
 //! candidates, for a growing and bounded while. With nobody else to own a VIP it still does.
 
 use super::time::Instant;
+use serde::Serialize;
 use std::time::Duration;
 
 /// Failures that cost nothing: one is an accident, a second may be its repair.
@@ -14,7 +15,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// More need not be counted: the longest hold-down is reached, and five minutes of health forgive them.
 const MOST: u32 = 8;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Flaps {
     well: bool,
     failures: u32,

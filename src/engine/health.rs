@@ -26,7 +26,7 @@ pub enum Outcome {
     Dead(String),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 struct Check {
     config: CheckConfig,
     counter: u32,
@@ -34,7 +34,7 @@ struct Check {
     reason: String,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Health {
     checks: Vec<Check>,
 }

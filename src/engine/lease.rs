@@ -7,6 +7,7 @@
 use super::time::{Instant, Timers};
 use haclusterd_proto::cluster::{Answer, Grant, Refusal, VoterSet, VotersStamp};
 use haclusterd_proto::{Incarnation, NodeId, Term, VipId};
+use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ const MAX_SENT: usize = 128;
 /// Below this a round trip is not worth measuring.
 const MIN_PATIENCE: Duration = Duration::from_millis(20);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Lease {
     seq: u64,
     sent: VecDeque<(u64, Instant)>,
@@ -30,7 +31,7 @@ pub struct Lease {
 }
 
 /// What one voter has last said.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 struct AtVoter {
     incarnation: Option<Incarnation>,
     session: u64,
@@ -43,7 +44,7 @@ struct AtVoter {
     vips: BTreeMap<VipId, Seen>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 struct Seen {
     term: Term,
     grant: Grant,

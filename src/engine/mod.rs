@@ -181,6 +181,7 @@ pub struct Event {
     pub text: String,
 }
 
+#[derive(Clone, Serialize)]
 pub(crate) struct VipState {
     config: VipConfig,
     seat: Seat,
@@ -209,12 +210,15 @@ pub(crate) struct VipState {
     deadline: Option<Instant>,
 }
 
+#[derive(Clone, Serialize)]
 enum Drain {
     Stopping { since: Instant },
     Leaving { since: Instant },
     Done,
 }
 
+/// Its state is plain data, so that a model check (tests/model) can copy it and tell two states apart.
+#[derive(Clone, Serialize)]
 pub struct Engine {
     config: Config,
     started: Instant,
@@ -237,6 +241,7 @@ pub struct Engine {
     events: VecDeque<(Instant, Event)>,
     /// Something that the peers should hear of at once.
     dirty: bool,
+    #[serde(skip)] // empty between two calls
     out: Vec<Action>,
 }
 

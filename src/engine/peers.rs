@@ -4,6 +4,7 @@ use super::time::{Instant, Timers};
 use haclusterd_proto::cluster::{Advert, Bid, VotersStamp};
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{Incarnation, NodeId, Term, VipId};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ pub const MAX_PEERS: usize = 64;
 pub const KEEP_LEFT: Duration = Duration::from_secs(3600);
 pub const KEEP_FAILED: Duration = Duration::from_secs(24 * 3600);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Peer {
     /// What it last published, as gossip brought it.
     record: Option<MemberRecord>,
@@ -30,7 +31,7 @@ pub struct Peer {
     was_alive: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 struct Heard {
     at: Instant,
     incarnation: Incarnation,
@@ -40,7 +41,7 @@ struct Heard {
     bids: Vec<Bid>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Peers {
     peers: BTreeMap<NodeId, Peer>,
 }

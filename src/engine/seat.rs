@@ -5,9 +5,10 @@
 
 use super::time::Instant;
 use haclusterd_proto::Term;
+use serde::Serialize;
 use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Phase {
     Idle,
     Asking {
@@ -44,7 +45,7 @@ pub struct Facts {
     pub pause: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Seat {
     phase: Phase,
     not_before: Instant,

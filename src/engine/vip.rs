@@ -4,6 +4,7 @@
 //! never given back while the address still stands.
 
 use super::time::Instant;
+use serde::Serialize;
 use std::time::Duration;
 
 /// After the first round: close together against loss, then once a second past the neighbours' lock time.
@@ -20,7 +21,7 @@ const FENCE_STEP: Duration = Duration::from_millis(4);
 /// Two hands that remove and add the same address must not make a storm.
 const READD_PAUSE: Duration = Duration::from_millis(20);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 enum State {
     Absent,
     /// Somebody removed an address; others of the group may still be there.
@@ -39,7 +40,7 @@ enum State {
     },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Vip {
     state: State,
     refresh: Duration,

@@ -7,13 +7,14 @@
 use super::time::{Instant, Timers};
 use haclusterd_proto::cluster::{Advert, Answer, Bid, Grant, Refusal, Step, Verdict, VotersStamp};
 use haclusterd_proto::{AddrId, Incarnation, NodeId, Term, VipId};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// VIPs that a voter remembers terms of: 32 for each of 64 members, and an end to what a hostile one can add.
 const MAX_KNOWN_VIPS: usize = 2048;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Voter {
     incarnation: Incarnation,
     timers: Timers,
@@ -26,7 +27,7 @@ pub struct Voter {
     vips: BTreeMap<VipId, Seat>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 struct Session {
     id: u64,
     incarnation: Incarnation,
@@ -43,7 +44,7 @@ impl Session {
 }
 
 /// What a voter knows of one VIP.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 struct Seat {
     term: Term,
     holder: Option<NodeId>,

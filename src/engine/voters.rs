@@ -8,6 +8,7 @@ use super::time::{Instant, Timers};
 use haclusterd_proto::NodeId;
 use haclusterd_proto::cluster::{MAX_REMOVED, MAX_VOTERS, SignedVoters, Step, VoterSet, VotersStamp};
 use haclusterd_proto::control::Mode;
+use serde::Serialize;
 use std::time::Duration;
 
 /// A version that was asked for and has neither been signed nor stored by then is asked for again.
@@ -16,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const WISH: Duration = Duration::from_secs(60);
 
 /// What an operator wants; one such wish at a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum VoterChange {
     /// It votes; `witness`: and holds no address.
     Add { node: NodeId, witness: bool },
@@ -30,7 +31,7 @@ pub enum VoterChange {
     Recover(Vec<NodeId>),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 struct Wish {
     change: VoterChange,
     /// For an operator to read.
@@ -40,7 +41,7 @@ struct Wish {
     version: Option<u64>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Voters {
     me: NodeId,
     current: Option<SignedVoters>,
