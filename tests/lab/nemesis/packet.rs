@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Longest frame that is looked at.
 const MAX_FRAME: usize = 64;
-/// Some ten thousand frames, which is more than come while a busy machine lets us wait.
-const ROOM: usize = 8 << 20;
+/// Some ten seconds of frames, for a machine that stands still.
+const ROOM: usize = 16 << 20;
 /// How long a look at the two clocks may take to tell how far they are apart.
 const AT_ONCE: Duration = Duration::from_micros(20);
 
