@@ -67,6 +67,8 @@ pub struct Seen {
     daemons_ended: Vec<Instant>,
     questions: Vec<Instant>,
     sights: Vec<Sight>,
+    /// Frames that were lost before they could be seen.
+    unheard: u32,
     asked: Vec<Asked>,
     gained: Vec<(Instant, usize)>,
     lines: Vec<Line>,
@@ -148,11 +150,24 @@ fn run(options: &Options) -> Seen {
     let ended = Instant::now();
     stop.store(true, Ordering::Relaxed);
     let asked = client.join().unwrap();
-    let (questions, sights) = wire.end();
+    let (questions, sights, unheard) = wire.end();
     let (_, changes) = watch.finish(net);
     let gained = changes.iter().filter(|change| change.has).map(|change| (change.at, change.host)).collect();
     let lines = journal.end();
-    Seen { began, ended, rounds, could, daemons_ended, questions, sights, asked, gained, lines, wrong }
+    Seen {
+        began,
+        ended,
+        rounds,
+        could,
+        daemons_ended,
+        questions,
+        sights,
+        unheard,
+        asked,
+        gained,
+        lines,
+        wrong,
+    }
 }
 
 struct Course<'a> {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Longest frame that is looked at.
 const MAX_FRAME: usize = 64;
+/// Some ten seconds of frames, for a machine that stands still.
+const ROOM: usize = 16 << 20;
 /// How long a look at the two clocks may take to tell how far they are apart.
 const AT_ONCE: Duration = Duration::from_micros(20);
 
@@ -32,9 +34,8 @@ impl Tap {
     pub fn open(kinds: &[Vec<Condition>]) -> Tap {
         // Protocol 0 hears nothing until the filter is there.
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).unwrap();
-        // Some ten seconds of frames, for a machine that stands still.
-        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 16 << 20).unwrap();
         socket.attach_filter(&filter(kinds)).unwrap();
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, ROOM).unwrap();
         // A bridge's port hands its frames to those who listen to all protocols, and to nobody else.
         socket.bind(&address(0, libc::ETH_P_ALL as u16)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();

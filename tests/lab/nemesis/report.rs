@@ -60,6 +60,9 @@ impl Report {
                 + &format!(" after lb{} had {} at {}", earlier.host, earlier.term, seen.time(earlier.at))
         }));
         failures.extend(seen.ownerless(&could));
+        if seen.unheard > 0 {
+            failures.push(format!("{} frames were lost, so what was seen is not all", seen.unheard));
+        }
         if !failures.is_empty() {
             failures.extend((1..=options.nodes).map(|host| seen.last_words(host)));
         }
