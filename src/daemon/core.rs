@@ -270,8 +270,8 @@ impl Core {
             ("journal_dropped", self.journal.dropped()),
             ("messages_malformed", self.malformed),
             ("core_realtime", u64::from(self.realtime)),
-            ("fence_repairs", gates.repairs),
-            ("fence_failures", gates.failures),
+            ("fence_repairs", gates.repairs()),
+            ("fence_failures", gates.failures()),
             ("messages_oversize", self.ports.counters.oversize.load(Ordering::Relaxed)),
             ("frames_unsent", self.ports.counters.unsent.load(Ordering::Relaxed)),
         ];

@@ -1,75 +1,168 @@
-//! The [`Fence`] of this host, or why it has none: then the address's own lifetime, in whole seconds, is all that
-//! ends it when the daemon cannot.
+//! The [`Fence`] of this host, in a thread of its own, or why it has none: then the address's own lifetime, in whole
+//! seconds, is all that ends it when the daemon cannot.
+//!
+//! A thread, because whoever changes the ruleset has the kernel's lock on it meanwhile: a firewall that loads its
+//! thousand rules, or a flush, would keep the core from its adverts for as long. What the core orders is carried out in
+//! order, and each order names the moment until which it is good, so a late one opens nothing for longer.
 
 use super::fence::{Fence, FenceError, Gate};
+use super::realtime;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Some seconds of renewals. Beyond them the thread is stuck, and what is dropped closes by itself.
+const ORDERS: usize = 256;
+/// How long an address waits for its fence: longer, and a VIP is better served without one for a moment than not at all.
+const OPEN_WITHIN: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub struct Gates {
-    fence: Result<Fence, String>,
-    /// How often somebody else had removed or changed the fence.
-    pub repairs: u64,
-    /// Renewals that the kernel refused.
-    pub failures: u64,
+    thread: Result<Thread, String>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug)]
+struct Thread {
+    orders: SyncSender<Order>,
+    handle: JoinHandle<Fence>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    repairs: AtomicU64,
+    failures: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Order {
+    Open(Vec<Gate>, Option<oneshot::Sender<Result<(), FenceError>>>),
+    Close(Vec<IpAddr>),
+    Forget(Vec<IpAddr>),
 }
 
 impl Gates {
     /// `keep`: what an earlier run left open and this one takes over.
     #[must_use]
     pub fn start(keep: &[Gate]) -> Gates {
-        let fence = Fence::start(keep).map_err(|error| error.to_string());
-        if let Err(reason) = &fence {
+        let counters: Arc<Counters> = Arc::default();
+        let thread = Fence::start(keep).map_err(|error| error.to_string()).and_then(|fence| {
+            let (orders, inbox) = sync_channel(ORDERS);
+            let counters = counters.clone();
+            let thread = std::thread::Builder::new().name("fence".into());
+            let handle = thread.spawn(move || obey(fence, &inbox, &counters));
+            handle.map(|handle| Thread { orders, handle }).map_err(|error| error.to_string())
+        });
+        if let Err(reason) = &thread {
             tracing::warn!("no fence: {reason}");
         }
-        Gates { fence, repairs: 0, failures: 0 }
+        Gates { thread, counters }
     }
 
     /// Why there is none.
     #[must_use]
     pub fn missing(&self) -> Option<&str> {
-        self.fence.as_ref().err().map(String::as_str)
+        self.thread.as_ref().err().map(String::as_str)
     }
 
-    pub fn open(&mut self, gates: &[Gate]) -> Result<(), String> {
-        let Ok(fence) = &mut self.fence else { return Ok(()) };
-        match fence.open(gates) {
-            Ok(opened) => {
-                if opened.repaired {
-                    self.repairs += 1;
-                    tracing::warn!(
-                        "somebody removed or changed the fence (table netdev haclusterd); it stands again"
-                    );
-                }
+    /// How often somebody else had removed or changed the fence.
+    #[must_use]
+    pub fn repairs(&self) -> u64 {
+        self.counters.repairs.load(Ordering::Relaxed)
+    }
+
+    /// Orders that were refused, or that the thread had no room or no time for.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.counters.failures.load(Ordering::Relaxed)
+    }
+
+    /// Before an address is added, and with each renewal of its lifetime.
+    pub async fn open(&self, gates: Vec<Gate>) -> Result<(), String> {
+        let (done, answer) = oneshot::channel();
+        if !self.order(Order::Open(gates, Some(done))) {
+            return Ok(());
+        }
+        match tokio::time::timeout(OPEN_WITHIN, answer).await {
+            Ok(Ok(outcome)) => outcome.map_err(|error| error.to_string()),
+            _ => {
+                self.counters.failures.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!("the fence is late: somebody keeps the kernel's ruleset locked");
                 Ok(())
-            }
-            Err(error) => {
-                self.failures += 1;
-                Err(error.to_string())
             }
         }
     }
 
+    /// The lease is longer by now. Where this fails, the next [`Gates::open`] says so.
+    pub fn extend(&self, gates: Vec<Gate>) {
+        self.order(Order::Open(gates, None));
+    }
+
     /// What cannot be closed closes by itself when its lease ends.
-    pub fn close(&mut self, addrs: &[IpAddr]) {
-        self.tell(|fence| fence.close(addrs));
+    pub fn close(&self, addrs: &[IpAddr]) {
+        self.order(Order::Close(addrs.to_vec()));
     }
 
-    pub fn forget(&mut self, addrs: &[IpAddr]) {
-        self.tell(|fence| fence.forget(addrs));
+    pub fn forget(&self, addrs: &[IpAddr]) {
+        self.order(Order::Forget(addrs.to_vec()));
     }
 
-    fn tell(&mut self, order: impl FnOnce(&mut Fence) -> Result<(), FenceError>) {
-        let Ok(fence) = &mut self.fence else { return };
-        if let Err(error) = order(fence) {
-            self.failures += 1;
-            tracing::warn!("the fence: {error}");
+    /// False: there is no fence, or no room for the order.
+    fn order(&self, order: Order) -> bool {
+        let Ok(thread) = &self.thread else { return false };
+        match thread.orders.try_send(order) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.counters.failures.fetch_add(1, Ordering::Relaxed);
+                false
+            }
         }
     }
 
     /// Nothing of ours stays in the ruleset.
     pub fn remove(self) {
-        if let Ok(Err(error)) = self.fence.map(Fence::remove) {
+        let Ok(Thread { orders, handle }) = self.thread else { return };
+        drop(orders);
+        if let Ok(Err(error)) = handle.join().map(Fence::remove) {
             tracing::warn!("the fence stays (`nft delete table netdev haclusterd` removes it): {error}");
         }
     }
+}
+
+/// Until nobody can order any more.
+fn obey(mut fence: Fence, inbox: &Receiver<Order>, counters: &Counters) -> Fence {
+    realtime::raise();
+    while let Ok(order) = inbox.recv() {
+        let outcome = match order {
+            Order::Open(gates, answer) => {
+                let outcome = open(&mut fence, &gates, counters);
+                match answer.map(|answer| answer.send(outcome)) {
+                    None | Some(Ok(())) => Ok(()),
+                    Some(Err(outcome)) => outcome, // nobody has waited for it
+                }
+            }
+            Order::Close(addrs) => fence.close(&addrs),
+            Order::Forget(addrs) => fence.forget(&addrs),
+        };
+        if let Err(error) = outcome {
+            counters.failures.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!("the fence: {error}");
+        }
+    }
+    fence
+}
+
+fn open(fence: &mut Fence, gates: &[Gate], counters: &Counters) -> Result<(), FenceError> {
+    let opened = fence.open(gates).inspect_err(|_| {
+        counters.failures.fetch_add(1, Ordering::Relaxed);
+    })?;
+    if opened.repaired {
+        counters.repairs.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!("somebody removed or changed the fence (table netdev haclusterd); it stands again");
+    }
+    Ok(())
 }

@@ -149,19 +149,18 @@ impl Ports {
             .collect();
         let places = addresses.iter().map(|address| (address.ifindex, address.net)).collect();
         // First: from the moment that the address is there, the fence is to end it.
-        self.gates.open(&gates)?;
+        self.gates.open(gates).await?;
         self.placed.insert(id, places);
         self.kernel.add(&addresses).await.map_err(|error| error.to_string())
     }
 
-    /// Where this fails, the next renewal of the address fails as well, and says so.
-    fn extend(&mut self, ends: &[(VipId, Instant)]) {
+    fn extend(&self, ends: &[(VipId, Instant)]) {
         let gates: Vec<Gate> = ends
             .iter()
             .filter_map(|(id, until)| Some((self.place(*id)?, until)))
             .flat_map(|((vip, link), until)| gates(vip, link.index, *until))
             .collect();
-        let _ = self.gates.open(&gates);
+        self.gates.extend(gates);
     }
 
     async fn remove(&mut self, id: VipId) -> Result<(), String> {

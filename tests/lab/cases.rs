@@ -178,6 +178,22 @@ fn a_restart_moves_nothing() {
     });
 }
 
+/// Each change of the ruleset keeps the kernel's lock on it for a while; adverts must not wait for that.
+#[test]
+fn a_ruleset_that_changes_all_the_time_moves_nothing() {
+    alone(|| {
+        let mut lab = Lab::form(THREE, VIP);
+        let flush = |lab: &mut Lab| {
+            for _ in 0..60 {
+                lab.net.nft(1, "add table inet others; flush ruleset");
+            }
+        };
+        let seen = lab.observe("ruleset flushed sixty times", seconds(1), flush);
+        seen.never_two().ends_with(1);
+        assert_eq!(seen.holding.order, [1], "{seen:?}");
+    });
+}
+
 #[test]
 fn a_flushed_ruleset_is_repaired_and_a_clean_stop_leaves_nothing() {
     alone(|| {
