@@ -20,9 +20,9 @@ lint:
 unit:
 	$(CARGO) test --workspace --locked --lib --bins --test fence --test floors --test gossip --test join --test kernel --test probe
 
-# The engine against random courses of events. SIM_SEEDS=n, SIM_SEED=k for one of them with its log.
+# The engine against random courses of events. SEEDS=n, SIM_SEED=k for one of them with its log.
 sim:
-	$(CARGO) test --locked --test sim -- --nocapture
+	$(if $(SEEDS),SIM_SEEDS=$(SEEDS) )$(CARGO) test --locked --test sim -- --nocapture
 
 # The whole program on hosts of its own; a minute of it under random faults.
 lab:

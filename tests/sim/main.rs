@@ -39,7 +39,7 @@ fn trouble(world: &mut World) {
     let nodes = world.hosts.len();
     let at = world.rng.usize(0..nodes);
     let other = world.rng.usize(0..nodes);
-    match world.rng.u8(0..29) {
+    match world.rng.u8(0..30) {
         0 | 1 => world.kill(at),
         2 => world.power_off(at),
         3..=5 => world.start(at),
@@ -87,6 +87,7 @@ fn trouble(world: &mut World) {
             world.restart(at, pause);
         }
         23..=25 => reform(world),
+        26 => world.reload(at),
         _ => {
             world.note("all links mended");
             world.cut.clear();

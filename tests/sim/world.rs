@@ -273,6 +273,19 @@ impl World {
         self.hosts[at].memory = None;
     }
 
+    /// The configuration is read again; another rule of preemption is all that has changed.
+    pub fn reload(&mut self, at: usize) {
+        if self.hosts[at].engine.is_some() {
+            self.note(&format!("n{at} reloads"));
+            let mut config = self.config(at);
+            config
+                .vips
+                .iter_mut()
+                .for_each(|vip| vip.preempt_delay = Duration::from_millis(self.rng.u64(0..300)));
+            self.feed(at, Input::Reconfigure(Box::new(config)));
+        }
+    }
+
     /// Killed, or told to restart, and started again after a moment.
     pub fn restart(&mut self, at: usize, pause: Micros) {
         if self.hosts[at].paused || self.hosts[at].engine.is_none() {
