@@ -28,6 +28,10 @@ sim:
 lab:
 	$(CARGO) test --locked --test lab -- --nocapture
 
+# The engine against every course of events, as far as MODEL_STATES reach, and without each of its rules.
+model:
+	$(CARGO) test --locked --test model -- --nocapture
+
 # Random faults for longer than in `lab`. NEMESIS_SECONDS, NEMESIS_SEED, NEMESIS_NODES (3 to 5); NEMESIS_QUIET=loss5,
 # loss20 or load: that instead of faults.
 NEMESIS = nemesis::no_course_of_faults_gives_the_vip_two_owners
