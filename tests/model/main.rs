@@ -18,7 +18,7 @@ use std::time::Instant;
 use world::{Budget, Fault, Plan, Start, Step, World};
 
 /// What is to be explored; each state takes some 20 µs.
-const STATES: usize = 250_000;
+const STATES: usize = 2_000_000;
 /// A rule whose lack no walk has shown by then is not looked at by the model.
 const ENOUGH: usize = 8_000_000;
 /// Steps of a walk; eight to ten of them make a tick.
