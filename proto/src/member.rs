@@ -7,7 +7,7 @@
 pub use crate::control::Health;
 
 use crate::codec::{self, DecodeError, EncodeError};
-use crate::units::{Incarnation, MacAddr, NodeId, Role, VipId, check_name};
+use crate::units::{Incarnation, MacAddr, NodeId, Priority, Role, VipId, check_name};
 use data_encoding::BASE64_NOPAD;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -85,6 +85,31 @@ pub enum MemberError {
 }
 
 impl MemberRecord {
+    /// Of a member that has said nothing of itself yet.
+    #[must_use]
+    pub fn new(node: NodeId, name: String, addr: SocketAddr, incarnation: Incarnation) -> MemberRecord {
+        MemberRecord {
+            node,
+            name,
+            addr,
+            role: Role::Member,
+            issuer: false,
+            base_priority: Priority::DEFAULT.0,
+            priority: None,
+            health: Health::Unknown,
+            reason: String::new(),
+            vips: Vec::new(),
+            macs: Vec::new(),
+            config_digest: 0,
+            version: String::new(),
+            incarnation,
+            generation: 0,
+            seq: 0,
+            cert_not_after: 0,
+            leaving: false,
+        }
+    }
+
     /// The first field that no honest author writes, if any.
     fn flaw(&self) -> Option<&'static str> {
         [

@@ -223,11 +223,14 @@ fn leave(paths: &Paths) -> u8 {
         }
         Ok(Response::Error(error)) => fail(&error),
         Ok(Response::Snapshot(_)) => fail(&"the daemon gave another answer than was asked for: update both"),
-        Err(error) => {
-            print::complain(&error.to_string());
-            status::NO_DAEMON
-        }
+        Err(error) => no_daemon(&error),
     }
+}
+
+/// For commands that tell this apart from all other failures.
+fn no_daemon(error: &control::ControlError) -> u8 {
+    print::complain(&error.to_string());
+    status::NO_DAEMON
 }
 
 fn check(paths: &Paths) -> u8 {

@@ -1,10 +1,10 @@
 //! `haclusterd status`: who holds each VIP and why, and what an operator should mend. The exit code says it in one
 //! number, for monitoring.
 
-use super::PATIENCE;
 use super::human::{self, marked, short};
 use super::print::{self, Output};
 use super::table::{self, Cell, Tone, paint, printable};
+use super::{PATIENCE, no_daemon};
 use crate::io::control;
 use haclusterd_proto::control::{Cluster, Event, Health, MemberState, Mode, Snapshot, Vip, VipState};
 use serde::Serialize;
@@ -34,10 +34,7 @@ pub struct Args {
 pub fn run(args: &Args, socket: &Path) -> u8 {
     let snapshot = match control::snapshot(socket, PATIENCE) {
         Ok(snapshot) => snapshot,
-        Err(error) => {
-            print::complain(&error.to_string());
-            return NO_DAEMON;
-        }
+        Err(error) => return no_daemon(&error),
     };
     print::say(&match args.output {
         Output::Json => json(&snapshot),

@@ -2,8 +2,8 @@
 //! cluster's CA key; the daemon there makes the change, one voter at a time.
 
 use super::print;
-use super::{PATIENCE, fail};
-use crate::io::control::{self, ControlError};
+use super::{PATIENCE, fail, no_daemon};
+use crate::io::control;
 use clap::Subcommand;
 use haclusterd_proto::control::{Cluster, Request, Response, VoterRequest};
 use std::path::Path;
@@ -140,11 +140,6 @@ fn wait(socket: &Path, text: &str) -> u8 {
         "not done within {} s, and still under way: {text}. `haclusterd status` shows it",
         WAIT.as_secs()
     ))
-}
-
-fn no_daemon(error: &ControlError) -> u8 {
-    print::complain(&error.to_string());
-    super::status::NO_DAEMON
 }
 
 #[cfg(test)]

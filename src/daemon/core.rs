@@ -67,7 +67,7 @@ pub(super) fn run(seat: Seat, inbox: Lanes<ToCore>, ready: oneshot::Sender<Resul
                 if !successor {
                     // Gossip's last words still need the transport.
                     tokio::time::sleep(LAST_WORDS).await;
-                    transport.close().await;
+                    transport.close(FLUSH).await;
                 }
             }
             Err(error) => drop(ready.send(Err(error))),
@@ -286,5 +286,7 @@ fn message_of(bytes: &[u8], identity: &Identity) -> Option<Result<Message, Signe
 
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_millis(200);
+/// What a handover needs to leave the host; a peer that takes longer is lost anyway.
+const FLUSH: Duration = Duration::from_millis(200);
 /// How long the office waits for the core to answer a question.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);

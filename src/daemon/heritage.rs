@@ -23,10 +23,9 @@ impl Heritage {
 
 /// To be called once the earlier run is known to have ended.
 pub(super) fn find(config: &Config, memory: Memory, voters: VotersStamp) -> Heritage {
-    let open = match Fence::left_open() {
-        Ok(open) if !memory.held.is_empty() && memory.voters == voters => open,
-        _ => Vec::new(), // the sweep and a new fence begin from nothing
-    };
+    // Without an answer, the sweep and a new fence begin from nothing.
+    let held = !memory.held.is_empty() && memory.voters == voters;
+    let open = if held { Fence::left_open().unwrap_or_default() } else { Vec::new() };
     let mut heritage = Heritage::default();
     let index = |vip: &Vip| vip.interface.as_deref().and_then(netlink::index_of);
     let held = |vip: &&Vip| memory.held.iter().any(|(id, _)| *id == vip.id);

@@ -23,7 +23,7 @@ use crate::io::{clock, memory, probe};
 use bytes::Bytes;
 use haclusterd_proto::cluster::SignedVoters;
 use haclusterd_proto::control::{Snapshot, VoterRequest};
-use haclusterd_proto::member::{Health, MemberRecord};
+use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{Incarnation, NodeId};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::net::SocketAddr;
@@ -284,24 +284,14 @@ fn engine_config(
 ) -> engine::Config {
     let since = identity.not_after.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let record = MemberRecord {
-        node: identity.node,
-        name: identity.name.clone(),
-        addr: config.node.listen,
         role: identity.role,
         issuer: identity.is_issuer(),
         base_priority: config.node.priority.0,
-        priority: None,
-        health: Health::Unknown,
-        reason: String::new(),
-        vips: Vec::new(),
-        macs: Vec::new(),
         config_digest: config.digest(),
         version: env!("CARGO_PKG_VERSION").into(),
-        incarnation,
         generation,
-        seq: 0,
         cert_not_after: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        leaving: false,
+        ..MemberRecord::new(identity.node, identity.name.clone(), config.node.listen, incarnation)
     };
     let vips = config.vips.iter().map(|vip| VipConfig {
         id: vip.id,

@@ -74,12 +74,25 @@ impl Engine {
         self.voters.mode() == Mode::TwoNode || self.lease.in_contact(now)
     }
 
+    /// Does it send adverts?
+    pub(super) fn is_heard(&self, node: NodeId, now: Instant) -> bool {
+        node == self.me() || self.peers.get(node).is_some_and(|p| p.alive(&self.config.timers, now))
+    }
+
+    /// How long the node still comes last among the candidates.
+    pub(super) fn held_down(&self, node: NodeId, now: Instant) -> Duration {
+        if node == self.me() {
+            return self.flaps.left(now);
+        }
+        self.peers.get(node).map_or(Duration::ZERO, |peer| peer.held_down(now))
+    }
+
     /// Everybody else who could own the VIP, at once or at all.
     fn rivals(&self, vip: VipId, ready: bool, now: Instant) -> Vec<Standing> {
         let eligible = |(node, peer): (NodeId, &Peer)| {
             let fit = peer.alive(&self.config.timers, now) && !peer.left();
             let bid = peer.bid(vip).filter(|bid| fit && (bid.ready || !ready))?;
-            let held_down = !peer.held_down(now).is_zero();
+            let held_down = !self.held_down(node, now).is_zero();
             Some(Standing { node, priority: bid.priority, incumbent: bid.holds.is_some(), held_down })
         };
         self.peers.iter().filter_map(eligible).filter(|s| s.priority.is_some()).collect()
@@ -88,7 +101,7 @@ impl Engine {
     /// All candidates, the best first; `ready`: only those that could own the VIP at once.
     pub(super) fn ranking(&self, vip: &VipState, ready: bool, now: Instant) -> Vec<NodeId> {
         let incumbent = vip.seat.holds().is_some();
-        let held_down = !self.flaps.left(now).is_zero();
+        let held_down = !self.held_down(self.me(), now).is_zero();
         let mine = Standing { node: self.me(), priority: self.standing(vip, now), incumbent, held_down };
         let mut all = self.rivals(vip.id(), ready, now);
         all.push(mine);
@@ -179,7 +192,7 @@ impl Engine {
     /// Two-node mode: what keeps this node from taking over from a peer that is not heard.
     pub(super) fn waits_for(&self, vip: &VipState, now: Instant) -> Option<String> {
         let other = self.voters.other().filter(|_| vip.seat.holds().is_none())?;
-        if self.peers.get(other).is_some_and(|peer| peer.alive(&self.config.timers, now)) {
+        if self.is_heard(other, now) {
             return None;
         }
         let (name, vip_name) = (self.name_of(other), &vip.config.name);
@@ -226,14 +239,14 @@ impl Engine {
         let says = peer.holds(vip.id(), &self.config.timers, now).is_some();
         let seen = vip.rival_seen.is_some_and(|at| now.since(at) < SELF_LEASE);
         let Some(bid) = peer.bid(vip.id()).filter(|_| says || seen) else { return false };
-        let standing = |node, priority, held: Duration| Standing {
+        let standing = |node, priority| Standing {
             node,
             priority,
             incumbent: false,
-            held_down: !held.is_zero(),
+            held_down: !self.held_down(node, now).is_zero(),
         };
-        let mine = standing(self.me(), self.standing(vip, now), self.flaps.left(now));
-        let both = vec![standing(other, bid.priority, peer.held_down(now)), mine];
+        let mine = standing(self.me(), self.standing(vip, now));
+        let both = vec![standing(other, bid.priority), mine];
         match rank::order(vip.id(), true, both).first() {
             Some(first) => *first == other,
             None => other < self.me(),

@@ -78,11 +78,6 @@ impl Engine {
         })
     }
 
-    /// Is it heard, so that it can do its part?
-    fn is_heard(&self, node: NodeId, now: Instant) -> bool {
-        node == self.me() || self.peers.get(node).is_some_and(|p| p.alive(&self.config.timers, now))
-    }
-
     fn heard_of(&self, voters: impl Iterator<Item = NodeId>, now: Instant) -> usize {
         voters.filter(|node| self.is_heard(*node, now)).count()
     }

@@ -57,14 +57,11 @@ impl Engine {
         let voters: Vec<NodeId> = set.map(|set| set.voters.clone()).unwrap_or_default();
         let mut names: Vec<String> = voters.iter().map(|node| self.name_of(*node)).collect();
         names.sort_unstable();
-        let heard = |node: &&NodeId| {
-            **node == self.me() || self.peers.get(**node).is_some_and(|p| p.alive(&self.config.timers, now))
-        };
         Cluster {
             id: self.config.cluster.to_string(),
             mode: self.voters.mode(),
             protection: self.protection(),
-            voters_in_contact: voters.iter().filter(heard).count(),
+            voters_in_contact: voters.iter().filter(|node| self.is_heard(**node, now)).count(),
             voters: names,
             voters_version: self.voters.stamp().version,
             witnesses: set.iter().flat_map(|set| &set.witnesses).map(|node| self.name_of(*node)).collect(),
@@ -108,7 +105,7 @@ impl Engine {
             state,
             seen_ms: silent.map(ms),
             rtt_us: self.lease.rtt(node).map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
-            held_down_ms: some_ms(peer.held_down(now)),
+            held_down_ms: some_ms(self.held_down(node, now)),
             ..self.view(record, wall)
         }
     }
@@ -119,7 +116,7 @@ impl Engine {
         Member {
             me: true,
             vips: held.map(|v| v.config.name.clone()).collect(),
-            held_down_ms: some_ms(self.flaps.left(now)),
+            held_down_ms: some_ms(self.held_down(self.me(), now)),
             ..self.view(record, wall)
         }
     }
@@ -227,13 +224,6 @@ impl Engine {
             Some(next) if next > mine => format!("priority {mine} < {next}, but it is not preempted"),
             Some(next) => format!("priority {mine} > {next}"),
         }
-    }
-
-    fn held_down(&self, node: NodeId, now: Instant) -> Duration {
-        if node == self.me() {
-            return self.flaps.left(now);
-        }
-        self.peers.get(node).map_or(Duration::ZERO, |peer| peer.held_down(now))
     }
 
     fn why_nobody(&self, vip: &VipState, no_candidate: bool, now: Instant) -> String {

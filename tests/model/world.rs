@@ -11,7 +11,6 @@ use haclusterd::engine::heir::{Inheritance, Memory as Legacy};
 use haclusterd::engine::time::{Instant, Timers};
 use haclusterd::engine::{Action, Config, Engine, Input, VipConfig};
 use haclusterd_proto::cluster::{Grant, Message, SignedVoters, VoterSet};
-use haclusterd_proto::control::Health;
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{AddrId, ClusterId, Incarnation, MacAddr, NodeId, Role, VipId};
 use std::collections::VecDeque;
@@ -136,25 +135,14 @@ pub fn node(at: usize) -> NodeId {
 }
 
 fn record(at: usize, run: u64) -> MemberRecord {
+    let addr = ([10, 0, 0, 1 + u8::try_from(at).unwrap()], 7946).into();
+    let incarnation = Incarnation(u128::from(run) << 64 | at as u128);
     MemberRecord {
-        node: node(at),
-        name: ["A", "B", "W"][at].into(),
-        addr: ([10, 0, 0, 1 + u8::try_from(at).unwrap()], 7946).into(),
         role: if at == WITNESS { Role::Witness } else { Role::Member },
-        issuer: false,
         base_priority: [150, 100, 100][at],
-        priority: None,
-        health: Health::Unknown,
-        reason: String::new(),
-        vips: Vec::new(),
-        macs: Vec::new(),
         config_digest: 1,
-        version: String::new(),
-        incarnation: Incarnation(u128::from(run) << 64 | at as u128),
         generation: run,
-        seq: 0,
-        cert_not_after: 0,
-        leaving: false,
+        ..MemberRecord::new(node(at), ["A", "B", "W"][at].into(), addr, incarnation)
     }
 }
 

@@ -11,7 +11,7 @@ use haclusterd::engine::time::{Instant, Timers};
 use haclusterd::engine::{Action, Config, Engine, Input, VipConfig};
 use haclusterd::io::journal::Header;
 use haclusterd_proto::cluster::{Message, SignedVoters, VoterSet};
-use haclusterd_proto::control::{Health, Mode, VoterRequest};
+use haclusterd_proto::control::{Mode, VoterRequest};
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{ClusterId, Incarnation, MacAddr, NodeId, Role, VipId};
 use std::cmp::Reverse;
@@ -213,25 +213,15 @@ impl World {
     fn config(&mut self, at: usize) -> Config {
         let host = &self.hosts[at];
         let witness = self.plan.witness && at + 1 == self.plan.nodes;
+        let addr = ([10, 0, 0, u8::try_from(at).unwrap()], 7946).into();
+        let incarnation = Incarnation(u128::from(host.run) << 64 | at as u128);
         let record = MemberRecord {
-            node: node(at),
-            name: format!("n{at}"),
-            addr: ([10, 0, 0, u8::try_from(at).unwrap()], 7946).into(),
             role: if witness { Role::Witness } else { Role::Member },
             issuer: at == 0,
             base_priority: [150, 100, 100, 90, 80, 70, 60][at],
-            priority: None,
-            health: Health::Unknown,
-            reason: String::new(),
-            vips: Vec::new(),
-            macs: Vec::new(),
             config_digest: 1,
-            version: String::new(),
-            incarnation: Incarnation(u128::from(host.run) << 64 | at as u128),
             generation: host.generation,
-            seq: 0,
-            cert_not_after: 0,
-            leaving: false,
+            ..MemberRecord::new(node(at), format!("n{at}"), addr, incarnation)
         };
         let vips = self.vips().into_iter().map(|id| VipConfig {
             id,

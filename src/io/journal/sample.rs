@@ -7,8 +7,8 @@ use crate::engine::heir::Inheritance;
 use crate::engine::time::{Instant, Timers};
 use crate::engine::{Action, Config, Engine, Input, VipConfig};
 use haclusterd_proto::cluster::{SignedVoters, VoterSet};
-use haclusterd_proto::member::{Health, MemberRecord};
-use haclusterd_proto::{AddrId, ClusterId, Incarnation, MacAddr, NodeId, Role, VipId};
+use haclusterd_proto::member::MemberRecord;
+use haclusterd_proto::{AddrId, ClusterId, Incarnation, MacAddr, NodeId, VipId};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
@@ -20,24 +20,12 @@ const CLUSTER: ClusterId = ClusterId([7; 16]);
 
 fn config() -> Config {
     let record = MemberRecord {
-        node: ME,
-        name: "lb1".into(),
-        addr: ([10, 0, 0, 11], 7946).into(),
-        role: Role::Member,
         issuer: true,
         base_priority: 150,
-        priority: None,
-        health: Health::Unknown,
-        reason: String::new(),
-        vips: Vec::new(),
-        macs: Vec::new(),
         config_digest: u64::MAX,
         version: "0.1.0".into(),
-        incarnation: Incarnation(u128::MAX),
         generation: 1,
-        seq: 0,
-        cert_not_after: 0,
-        leaving: false,
+        ..MemberRecord::new(ME, "lb1".into(), ([10, 0, 0, 11], 7946).into(), Incarnation(u128::MAX))
     };
     let vip = VipConfig {
         id: WEB,

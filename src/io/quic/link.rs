@@ -6,8 +6,10 @@
 use super::links::{Origin, Refusal};
 use super::{Event, STREAM_MAX, Shared, code};
 use futures::StreamExt;
+use futures::future::join_all;
 use haclusterd_proto::NodeId;
-use quinn::{Connection, ReadToEndError, RecvStream, VarInt};
+use quinn::{Connection, ReadToEndError, RecvStream, SendStream, VarInt};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -118,35 +120,42 @@ async fn write(shared: Arc<Shared>, link: Link, mut messages: mpsc::Receiver<Out
     if link.origin.dialler != shared.me {
         let _ = empty_stream(&link.connection).await;
     }
+    let mut sent = VecDeque::with_capacity(OUTBOX);
     while let Some(next) = messages.recv().await {
         match next {
-            Outgoing::Message(bytes) => {
-                if send(&link.connection, &bytes).await.is_none() {
-                    shared.tally.streams_dropped.add();
-                }
-            }
+            Outgoing::Message(bytes) => match send(&link.connection, &bytes).await {
+                Some(stream) => remember(&mut sent, stream),
+                None => drop(shared.tally.streams_dropped.add()),
+            },
             Outgoing::Flush(done) => {
-                // Datagrams go before streams, and streams in turn: when this one is acknowledged, all have left.
-                if let Some(stream) = empty_stream(&link.connection).await {
-                    let _ = stream.stopped().await;
-                }
+                // Datagrams go before streams: when this one is acknowledged, they have left.
+                sent.extend(empty_stream(&link.connection).await);
+                join_all(sent.drain(..).map(|stream| async move { stream.stopped().await })).await;
                 let _ = done.send(());
             }
         }
     }
 }
 
-async fn empty_stream(connection: &Connection) -> Option<quinn::SendStream> {
+async fn empty_stream(connection: &Connection) -> Option<SendStream> {
     let mut stream = connection.open_uni().await.ok()?;
     stream.finish().ok()?;
     Some(stream)
 }
 
-async fn send(connection: &Connection, bytes: &[u8]) -> Option<()> {
+/// For a flush to wait for: a lost packet can let a later stream arrive first. The peer has long had older ones.
+fn remember(sent: &mut VecDeque<SendStream>, stream: SendStream) {
+    if sent.len() == OUTBOX {
+        sent.pop_front();
+    }
+    sent.push_back(stream);
+}
+
+async fn send(connection: &Connection, bytes: &[u8]) -> Option<SendStream> {
     let deadline = tokio::time::Instant::now() + STREAM_TIME;
     let mut stream = timeout_at(deadline, connection.open_uni()).await.ok()?.ok()?;
     if let Ok(Ok(())) = timeout_at(deadline, stream.write_all(bytes)).await {
-        return stream.finish().ok();
+        return stream.finish().ok().map(|()| stream);
     }
     // A stream that is merely dropped would end as if it were whole.
     let _ = stream.reset(VarInt::from_u32(0));

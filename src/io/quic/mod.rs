@@ -40,8 +40,6 @@ pub use super::identity::tls::JOIN_PROTOCOL as JOIN_ALPN;
 pub const STREAM_MAX: usize = 70_000;
 /// Whom to dial: no cluster is this large, and each peer costs a task.
 const PEERS_MAX: usize = 256;
-/// What a handover needs to leave the host; a peer that takes longer is lost anyway.
-const FLUSH: Duration = Duration::from_millis(200);
 /// The closing packet needs one turn of the runtime, not the three probe timeouts that quinn would linger.
 const FAREWELL: Duration = Duration::from_millis(20);
 
@@ -237,10 +235,10 @@ impl Transport {
         self.0.tally.read()
     }
 
-    /// Sends what is queued, for at most 200 ms, and says goodbye.
-    pub async fn close(&self) {
+    /// Sends what is queued, until the peers have it or are out of `patience`, and says goodbye.
+    pub async fn close(&self, patience: Duration) {
         let shared = &self.0;
-        let deadline = Instant::now() + FLUSH;
+        let deadline = Instant::now() + patience;
         shared.closing.store(true, Ordering::Relaxed);
         locked(&shared.diallers).drain().for_each(|(_, task)| task.abort());
         let links = shared.links.all();
