@@ -4,8 +4,8 @@
 
 use chitchat::{ChitchatId, Serializable};
 use haclusterd::io::gossip::{Counters, Gossip, Keys, Outbox, Settings};
-use haclusterd_proto::member::{Health, MemberRecord, SignedRecord};
-use haclusterd_proto::{ClusterId, Incarnation, NodeId, Role};
+use haclusterd_proto::member::{MemberRecord, SignedRecord};
+use haclusterd_proto::{ClusterId, Incarnation, NodeId};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -121,26 +121,8 @@ fn address(n: u8) -> SocketAddr {
 }
 
 fn record(reason: &str) -> MemberRecord {
-    MemberRecord {
-        node: NodeId([0; 16]),
-        name: "lb".into(),
-        addr: address(0),
-        role: Role::Member,
-        issuer: false,
-        base_priority: 100,
-        priority: Some(100),
-        health: Health::Ok,
-        reason: reason.into(),
-        vips: Vec::new(),
-        macs: Vec::new(),
-        config_digest: 0,
-        version: "0.1.0".into(),
-        incarnation: Incarnation(0),
-        generation: 0,
-        seq: 0,
-        cert_not_after: 0,
-        leaving: false,
-    }
+    let new = MemberRecord::new(NodeId([0; 16]), "lb".into(), address(0), Incarnation(0));
+    MemberRecord { reason: reason.into(), ..new }
 }
 
 async fn until(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) -> Duration {

@@ -44,6 +44,8 @@ pub struct Advert {
     pub resumes: Option<Incarnation>,
     /// The sender has failed too often: for so long it comes last among the candidates.
     pub held_down_ms: u32,
+    /// A check of the sender is down: it comes after all who are healthy, whatever its priority.
+    pub sick: bool,
     pub bids: Vec<Bid>,
 }
 

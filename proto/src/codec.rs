@@ -96,6 +96,7 @@ mod tests {
             session: 9,
             resumes: None,
             held_down_ms: 0,
+            sick: false,
             bids: vips.into_iter().map(bid).collect(),
         })
     }
@@ -131,6 +132,7 @@ mod tests {
             session: many,
             resumes: Some(Incarnation(u128::MAX)),
             held_down_ms: u32::MAX,
+            sick: false,
             bids: (0..MAX_VIPS).map(bid).collect(),
         });
         let verdict = |_| Verdict {

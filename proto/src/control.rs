@@ -3,6 +3,7 @@
 //! [`Snapshot`] is also what `members -o json` and `status -o json` print, so its field names are public:
 //! fields are added, never renamed. Durations carry their unit in the name.
 
+use crate::member::CheckState;
 use crate::units::{BadUnit, Role};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -125,6 +126,8 @@ pub struct Member {
     pub priority: Option<u8>,
     /// It has failed too often: for so long it comes last among the candidates.
     pub held_down_ms: Option<u64>,
+    /// Its checks, and what each does to the priority.
+    pub checks: Vec<CheckState>,
     /// Names of the VIPs that it holds.
     pub vips: Vec<String>,
     /// Since its last advert.
@@ -155,13 +158,16 @@ pub enum MemberState {
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     Ok,
-    /// A weighted check is down: the priority is lowered.
+    /// All checks pass, and one has something that an operator should see to.
     Warn,
+    /// A check is down.
     Failed,
     /// No result yet.
     Unknown,
     /// No check is configured.
     Unchecked,
+    /// At its limit of connections: well, and it can take no more.
+    Saturated,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,6 +213,20 @@ pub struct Event {
     pub text: String,
 }
 
+impl Health {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Health::Ok => "ok",
+            Health::Warn => "warn",
+            Health::Failed => "failed",
+            Health::Unknown => "unknown",
+            Health::Unchecked => "unchecked",
+            Health::Saturated => "saturated",
+        }
+    }
+}
+
 impl Mode {
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -249,6 +269,12 @@ impl VipState {
             VipState::Unowned => "unowned",
             VipState::Conflict => "conflict",
         }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -297,6 +323,9 @@ mod tests {
         }
         for state in [VipState::Active, VipState::Moving, VipState::Unowned, VipState::Conflict] {
             assert_eq!(serde_json::to_string(&state).unwrap(), as_json(state));
+        }
+        for health in [Health::Ok, Health::Warn, Health::Failed, Health::Unknown, Health::Saturated] {
+            assert_eq!(serde_json::to_string(&health).unwrap(), as_json(health));
         }
         for state in MemberState::ALL {
             assert_eq!(serde_json::to_string(&state).unwrap(), as_json(state));

@@ -18,16 +18,21 @@ pub const MAX_REASON: usize = 256;
 pub const MAX_VIPS: usize = crate::cluster::MAX_VIPS;
 /// One interface a VIP is already unusual.
 pub const MAX_MACS: usize = 16;
+/// A node runs no more checks than this.
+pub const MAX_CHECKS: usize = 16;
+/// Of a check; its reason may be as long.
+pub const MAX_CHECK_NAME: usize = 32;
+const MAX_CHECK_REASON: usize = 100;
 /// A release number with a suffix.
 pub const MAX_VERSION: usize = 32;
-/// Every field at its bound makes about 900 bytes.
-pub const MAX_RECORD: usize = 2048;
+/// Every field at its bound makes about 3,100 bytes.
+pub const MAX_RECORD: usize = 4096;
 /// The certificates that the cluster's CA issues have about 600 bytes.
 pub const MAX_CERTIFICATE: usize = 3072;
 /// An ECDSA P-384 signature in DER has at most 104 bytes.
 pub const MAX_SIGNATURE: usize = 128;
 /// A signed record as text: the bounds above, four characters for three bytes.
-pub const MAX_TEXT: usize = 8192;
+pub const MAX_TEXT: usize = 10_240;
 
 /// So that no signature over something else can pass as one over a record.
 const DOMAIN: &[u8] = b"haclusterd member v1\0";
@@ -47,6 +52,7 @@ pub struct MemberRecord {
     pub health: Health,
     /// Why the health or the priority is what it is, in the operator's words.
     pub reason: String,
+    pub checks: Vec<CheckState>,
     pub vips: Vec<VipId>,
     pub macs: Vec<MacAddr>,
     pub config_digest: u64,
@@ -59,6 +65,17 @@ pub struct MemberRecord {
     /// Unix seconds.
     pub cert_not_after: i64,
     pub leaving: bool,
+}
+
+/// What one check says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckState {
+    pub name: String,
+    pub health: Health,
+    /// To the priority. None: the node is no candidate.
+    pub adds: Option<i16>,
+    /// Empty if all is well.
+    pub reason: String,
 }
 
 /// A record as it travels. The bytes are kept exactly as they were signed: to encode a record again could give
@@ -98,6 +115,7 @@ impl MemberRecord {
             priority: None,
             health: Health::Unknown,
             reason: String::new(),
+            checks: Vec::new(),
             vips: Vec::new(),
             macs: Vec::new(),
             config_digest: 0,
@@ -116,6 +134,10 @@ impl MemberRecord {
             (check_name(&self.name).is_ok(), "name"),
             (is_line(&self.reason, MAX_REASON), "reason"),
             (is_line(&self.version, MAX_VERSION), "version"),
+            (
+                self.checks.len() <= MAX_CHECKS && self.checks.iter().all(CheckState::is_sound),
+                "list of checks",
+            ),
             (self.vips.len() <= MAX_VIPS, "list of VIPs"),
             (self.macs.len() <= MAX_MACS, "list of MAC addresses"),
         ]
@@ -133,6 +155,8 @@ impl MemberRecord {
     pub fn bounded(mut self) -> MemberRecord {
         self.reason = line(&self.reason, MAX_REASON);
         self.version = line(&self.version, MAX_VERSION);
+        self.checks.truncate(MAX_CHECKS);
+        self.checks.iter_mut().for_each(CheckState::bound);
         self.vips.truncate(MAX_VIPS);
         self.macs.truncate(MAX_MACS);
         self
@@ -140,6 +164,17 @@ impl MemberRecord {
 
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         codec::encode(self, MAX_RECORD)
+    }
+}
+
+impl CheckState {
+    fn is_sound(&self) -> bool {
+        is_line(&self.name, MAX_CHECK_NAME) && is_line(&self.reason, MAX_CHECK_REASON)
+    }
+
+    fn bound(&mut self) {
+        self.name = line(&self.name, MAX_CHECK_NAME);
+        self.reason = line(&self.reason, MAX_CHECK_REASON);
     }
 }
 
@@ -204,6 +239,7 @@ mod tests {
             priority: Some(90),
             health: Health::Warn,
             reason: "one of two workers answers".into(),
+            checks: vec![check("slow", "no answer")],
             vips: vec![VipId(1), VipId(2)],
             macs: vec![MacAddr([2; 6])],
             config_digest: 5,
@@ -214,6 +250,10 @@ mod tests {
             cert_not_after: 1_800_000_000,
             leaving: false,
         }
+    }
+
+    fn check(name: &str, reason: &str) -> CheckState {
+        CheckState { name: name.into(), health: Health::Warn, adds: Some(-10), reason: reason.into() }
     }
 
     fn signed(record: &MemberRecord) -> SignedRecord {
@@ -237,6 +277,7 @@ mod tests {
         large.name = "x".repeat(63);
         large.addr = "[2001:db8::1]:65535".parse().unwrap();
         large.reason = "\u{10ffff}".repeat(64);
+        large.checks = vec![check(&"x".repeat(MAX_CHECK_NAME), &"x".repeat(MAX_CHECK_REASON)); MAX_CHECKS];
         large.vips = vec![VipId(u64::MAX); MAX_VIPS];
         large.macs = vec![MacAddr::BROADCAST; MAX_MACS];
         large.version = "v".repeat(MAX_VERSION);

@@ -87,13 +87,25 @@ impl Engine {
         self.peers.get(node).map_or(Duration::ZERO, |peer| peer.held_down(now))
     }
 
+    /// Is a check of the node down, and does that count?
+    pub(super) fn is_sick(&self, node: NodeId) -> bool {
+        match node == self.me() {
+            true => self.config.strict_health && self.health.is_sick(),
+            false => self.peers.get(node).is_some_and(Peer::is_sick),
+        }
+    }
+
+    fn judged(&self, node: NodeId, priority: Option<Priority>, incumbent: bool, now: Instant) -> Standing {
+        let held_down = !self.held_down(node, now).is_zero();
+        Standing { node, priority, incumbent, sick: self.is_sick(node), held_down }
+    }
+
     /// Everybody else who could own the VIP, at once or at all.
     fn rivals(&self, vip: VipId, ready: bool, now: Instant) -> Vec<Standing> {
         let eligible = |(node, peer): (NodeId, &Peer)| {
             let fit = peer.alive(&self.config.timers, now) && !peer.left();
             let bid = peer.bid(vip).filter(|bid| fit && (bid.ready || !ready))?;
-            let held_down = !self.held_down(node, now).is_zero();
-            Some(Standing { node, priority: bid.priority, incumbent: bid.holds.is_some(), held_down })
+            Some(self.judged(node, bid.priority, bid.holds.is_some(), now))
         };
         self.peers.iter().filter_map(eligible).filter(|s| s.priority.is_some()).collect()
     }
@@ -101,8 +113,7 @@ impl Engine {
     /// All candidates, the best first; `ready`: only those that could own the VIP at once.
     pub(super) fn ranking(&self, vip: &VipState, ready: bool, now: Instant) -> Vec<NodeId> {
         let incumbent = vip.seat.holds().is_some();
-        let held_down = !self.held_down(self.me(), now).is_zero();
-        let mine = Standing { node: self.me(), priority: self.standing(vip, now), incumbent, held_down };
+        let mine = self.judged(self.me(), self.standing(vip, now), incumbent, now);
         let mut all = self.rivals(vip.id(), ready, now);
         all.push(mine);
         rank::order(vip.id(), vip.config.preempt, all)
@@ -228,9 +239,17 @@ impl Engine {
             let priority = self.peers.get(node).and_then(|p| p.bid(vip.id())).and_then(|bid| bid.priority);
             let theirs = priority.map_or(0, |p| p.0);
             let mine = self.fitness(now).map_or(0, |p| p.0);
-            format!("{} has priority {theirs} > {mine}", self.name_of(node))
+            match self.is_sick(self.me()) {
+                true => self.health.reason(),
+                false => format!("{} has priority {theirs} > {mine}", self.name_of(node)),
+            }
         };
-        (now >= since + vip.config.preempt_delay).then(why)
+        (now >= since + self.preempt_delay(vip)).then(why)
+    }
+
+    /// How long a better node must have been better. To make room for a healthy one is no preemption.
+    pub(super) fn preempt_delay(&self, vip: &VipState) -> Duration {
+        if self.is_sick(self.me()) { Duration::ZERO } else { vip.config.preempt_delay }
     }
 
     /// Two-node mode: the other holds the VIP as well (its own word, or its answer on the wire), and is to keep it.
@@ -239,14 +258,8 @@ impl Engine {
         let says = peer.holds(vip.id(), &self.config.timers, now).is_some();
         let seen = vip.rival_seen.is_some_and(|at| now.since(at) < SELF_LEASE);
         let Some(bid) = peer.bid(vip.id()).filter(|_| says || seen) else { return false };
-        let standing = |node, priority| Standing {
-            node,
-            priority,
-            incumbent: false,
-            held_down: !self.held_down(node, now).is_zero(),
-        };
-        let mine = standing(self.me(), self.standing(vip, now));
-        let both = vec![standing(other, bid.priority), mine];
+        let mine = self.judged(self.me(), self.standing(vip, now), false, now);
+        let both = vec![self.judged(other, bid.priority, false, now), mine];
         match rank::order(vip.id(), true, both).first() {
             Some(first) => *first == other,
             None => other < self.me(),

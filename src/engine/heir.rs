@@ -81,6 +81,10 @@ impl Engine {
         if silent { Some(self.config.base()) } else { self.health.effective(self.config.base()) }
     }
 
+    pub(super) fn is_well(&self, now: Instant) -> bool {
+        self.fitness(now).is_some() && !self.is_sick(self.me())
+    }
+
     /// Why the VIP's interface cannot be used.
     pub(super) fn out_of_service(&self, vip: &VipState, now: Instant) -> Option<String> {
         let unheard = vip.heir && !vip.reported && self.presumes(now);

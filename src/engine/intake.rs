@@ -1,6 +1,7 @@
 //! What reaches the engine from others and from this host, taken in; what follows is decided afterwards.
 
 use super::*;
+use haclusterd_proto::control::Health as Verdict;
 
 impl Engine {
     pub(super) fn message(&mut self, from: NodeId, message: Message, now: Instant) {
@@ -82,8 +83,21 @@ impl Engine {
         }
     }
 
-    pub(super) fn check(&mut self, name: &str, outcome: &Outcome) {
-        self.health.report(name, outcome);
+    pub(super) fn check(&mut self, name: &str, part: &str, outcome: &Outcome, now: Instant) {
+        let Some(state) = self.health.report(name, part, outcome) else { return };
+        match state.health {
+            Verdict::Failed => {
+                self.failed += 1;
+                self.warn(format!("check failed: {}", state.reason), now);
+            }
+            Verdict::Saturated => {
+                self.saturated += 1;
+                self.warn(format!("saturated, not failed: {}", state.reason), now);
+            }
+            Verdict::Warn => self.warn(state.reason, now),
+            Verdict::Ok => self.info(format!("check {name} passes"), now),
+            Verdict::Unknown | Verdict::Unchecked => {}
+        }
     }
 
     pub(super) fn interface(&mut self, vip: VipId, state: Result<MacAddr, String>, now: Instant) {

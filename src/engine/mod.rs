@@ -84,6 +84,8 @@ pub struct Config {
     pub strict_pair: bool,
     /// A gateway is configured: two-node mode takes over only while it answers.
     pub gateway: bool,
+    /// Who has a check that is down comes after all who are healthy, whatever the weights.
+    pub strict_health: bool,
     pub vips: Vec<VipConfig>,
     pub checks: Vec<CheckConfig>,
 }
@@ -101,6 +103,8 @@ pub enum Input {
     Member(Box<MemberRecord>),
     Check {
         name: String,
+        /// Which of the check's parts; empty if it has but one.
+        part: String,
         outcome: Outcome,
     },
     /// The VIP's interface: its hardware address, or why it cannot be used.
@@ -234,6 +238,9 @@ pub struct Engine {
     gateway_at: Option<Instant>,
     gateway_probed: Instant,
     published: Option<MemberRecord>,
+    /// How often a check went down, and how often one was found saturated.
+    failed: u64,
+    saturated: u64,
     drain: Option<Drain>,
     /// Holds something that an earlier run of this node held.
     heir: bool,
@@ -276,6 +283,8 @@ impl Engine {
             gateway_at: None,
             gateway_probed: Instant::default(),
             published: None,
+            failed: 0,
+            saturated: 0,
             drain: None,
             heir: false,
             remembered: Memory::default(),
@@ -301,7 +310,7 @@ impl Engine {
             return std::mem::take(&mut self.out);
         }
         self.take_in(input, now);
-        let well = self.fitness(now).is_some() && self.vips.iter().all(|vip| vip.interface.is_ok());
+        let well = self.is_well(now) && self.vips.iter().all(|vip| vip.interface.is_ok());
         self.dirty |= self.flaps.observe(well, now);
         self.grow_voters(now);
         self.settle(now);
@@ -326,7 +335,7 @@ impl Engine {
             Input::Message { from, message } => self.message(from, message, now),
             Input::Connected(node) => self.send_advert(node, now),
             Input::Member(record) => self.member(*record, now),
-            Input::Check { name, outcome } => self.check(&name, &outcome),
+            Input::Check { name, part, outcome } => self.check(&name, &part, &outcome, now),
             Input::Interface { vip, state } => self.interface(vip, state, now),
             Input::Installed { vip, result } => self.installed(vip, result, now),
             Input::Removed { vip, result } => self.removed(vip, result, now),
@@ -374,7 +383,7 @@ impl Engine {
             let facts = self.facts(&self.vips[at], now);
             let need = self.probe_need(&self.vips[at], now);
             let vip = &self.vips[at];
-            let preempts = vip.better.map(|(_, since)| since + vip.config.preempt_delay);
+            let preempts = vip.better.map(|(_, since)| since + self.preempt_delay(vip));
             let ends =
                 [vip.seat.deadline(&facts), vip.addresses.deadline(), vip.claims.next_probe(need), preempts];
             let soonest = ends.into_iter().flatten().filter(|at| *at > now).min();

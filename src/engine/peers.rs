@@ -38,6 +38,7 @@ struct Heard {
     seq: u64,
     voters: VotersStamp,
     held_down: Duration,
+    sick: bool,
     bids: Vec<Bid>,
 }
 
@@ -90,6 +91,7 @@ impl Peers {
             seq: advert.seq,
             voters: advert.voters,
             held_down: Duration::from_millis(advert.held_down_ms.into()),
+            sick: advert.sick,
             bids: advert.bids.clone(),
         });
         receipt
@@ -160,6 +162,12 @@ impl Peer {
         self.heard.as_ref().map(|h| h.voters).unwrap_or_default()
     }
 
+    /// By its last advert.
+    #[must_use]
+    pub fn is_sick(&self) -> bool {
+        self.heard.as_ref().is_some_and(|h| h.sick)
+    }
+
     /// How long it still comes last among the candidates, by its own count.
     #[must_use]
     pub fn held_down(&self, now: Instant) -> Duration {
@@ -220,6 +228,7 @@ mod tests {
             session: 0,
             resumes: None,
             held_down_ms: 0,
+            sick: false,
             bids: Vec::new(),
         }
     }

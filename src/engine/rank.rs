@@ -12,6 +12,8 @@ pub struct Standing {
     pub priority: Option<Priority>,
     /// Holds the VIP now.
     pub incumbent: bool,
+    /// A check of its is down.
+    pub sick: bool,
     /// Has failed too often of late.
     pub held_down: bool,
 }
@@ -20,6 +22,8 @@ pub struct Standing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     ineligible: bool,
+    /// No weight makes up for a check that is down.
+    sick: bool,
     /// Rather anybody else.
     held_down: bool,
     /// With `preempt = false` an eligible owner stays, whoever comes.
@@ -37,6 +41,7 @@ impl Standing {
     pub fn key(&self, vip: VipId, preempt: bool) -> Key {
         Key {
             ineligible: self.priority.is_none(),
+            sick: self.sick,
             held_down: self.held_down,
             stays: Reverse(!preempt && self.incumbent),
             priority: Reverse(self.priority.map_or(0, |p| p.0)),
@@ -76,7 +81,7 @@ mod tests {
 
     fn standing(node: u8, priority: u8, incumbent: bool) -> Standing {
         let priority = Some(Priority(priority));
-        Standing { node: NodeId([node; 16]), priority, incumbent, held_down: false }
+        Standing { node: NodeId([node; 16]), priority, incumbent, sick: false, held_down: false }
     }
 
     fn best(preempt: bool, standings: &[Standing]) -> u8 {
@@ -110,6 +115,14 @@ mod tests {
         let held = Standing { held_down: true, ..standing(1, 200, true) };
         assert_eq!(best(false, &[held, standing(2, 1, false)]), 2);
         assert_eq!(best(false, &[held]), 1);
+    }
+
+    #[test]
+    fn no_weight_makes_up_for_a_check_that_is_down() {
+        let sick = Standing { sick: true, ..standing(1, 200, true) };
+        let held_down = Standing { held_down: true, ..standing(2, 1, false) };
+        assert_eq!(best(false, &[sick, held_down]), 2);
+        assert_eq!(best(false, &[sick, Standing { sick: true, ..standing(2, 1, false) }]), 1);
     }
 
     #[test]

@@ -59,6 +59,7 @@ impl Engine {
             session: self.lease.session(to),
             resumes: self.lease.resumes(to),
             held_down_ms: u32::try_from(self.flaps.left(now).as_millis()).unwrap_or(u32::MAX),
+            sick: self.is_sick(self.me()),
             bids: bids.collect(),
         }
     }
@@ -79,6 +80,7 @@ impl Engine {
             priority: standing.map(|p| p.0),
             health: self.health.verdict(),
             reason: self.reason(now),
+            checks: self.health.states(),
             vips: self.vips.iter().filter(|v| v.addresses.is_held()).map(VipState::id).collect(),
             macs,
             leaving,

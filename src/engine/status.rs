@@ -33,7 +33,10 @@ impl Engine {
                 .iter()
                 .map(|(at, e)| Event { age_ms: ms(now.since(*at)), text: e.text.clone() })
                 .collect(),
-            counters: BTreeMap::new(),
+            counters: BTreeMap::from([
+                ("checks_failed".to_owned(), self.failed),
+                ("checks_saturated".to_owned(), self.saturated),
+            ]),
             members,
         }
     }
@@ -81,6 +84,7 @@ impl Engine {
             issuer: false,
             health: Health::Unknown,
             reason: "nothing is known of it yet but its adverts".into(),
+            checks: Vec::new(),
             vips: Vec::new(),
             priority: None,
             cert_not_after: wall,
@@ -136,6 +140,7 @@ impl Engine {
             base_priority: record.base_priority,
             priority: record.priority,
             held_down_ms: None,
+            checks: record.checks.clone(),
             vips: Vec::new(),
             seen_ms: None,
             rtt_us: None,

@@ -156,7 +156,7 @@ fn engine(at: usize, run: u64, timers: Timers, now: Instant) -> Engine {
         preempt_delay: TICK,
         announce_refresh: Duration::ZERO,
     };
-    let check = CheckConfig { name: "nginx".into(), rise: 1, fall: 1, weight: 0 };
+    let check = CheckConfig::new("nginx", 1, 1, 0);
     let config = Config {
         cluster: CLUSTER,
         record: record(at, run),
@@ -165,6 +165,7 @@ fn engine(at: usize, run: u64, timers: Timers, now: Instant) -> Engine {
         voters_max: HOSTS,
         strict_pair: false,
         gateway: false,
+        strict_health: true,
         vips: vec![vip],
         checks: if at == WITNESS { Vec::new() } else { vec![check] },
     };
@@ -341,8 +342,8 @@ impl World {
 
     fn set_nginx(&mut self, at: usize, runs: bool) {
         self.host(at).nginx = runs;
-        let outcome = if runs { Outcome::Pass } else { Outcome::Dead("killed".into()) };
-        self.feed(at, Input::Check { name: "nginx".into(), outcome });
+        let outcome = if runs { Outcome::Pass } else { Outcome::Certain("killed".into()) };
+        self.feed(at, Input::Check { name: "nginx".into(), part: String::new(), outcome });
     }
 
     fn tick(&mut self) {

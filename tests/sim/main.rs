@@ -31,6 +31,8 @@ fn plan(seed: u64) -> Plan {
         delay: *rng.choice(&[MS, 5 * MS, 60 * MS]).unwrap_or(&MS),
         preempt: rng.bool(),
         strict_pair: rng.u8(0..4) == 0,
+        weight: *rng.choice(&[0, 0, -10]).unwrap_or(&0),
+        strict_health: true,
     }
 }
 
@@ -213,6 +215,10 @@ fn no_course_of_events_gives_a_vip_two_owners() {
 fn calm(seed: u64) -> World {
     let plan =
         Plan { nodes: 3, witness: false, loss: 0, duplicates: 0, delay: MS, preempt: true, ..plan(seed) };
+    quiet(plan)
+}
+
+fn quiet(plan: Plan) -> World {
     let mut world = World::new(plan);
     (0..3).for_each(|at| world.start(at));
     world.run_until(12 * SECOND);
@@ -233,6 +239,25 @@ fn a_restart_within_the_lease_moves_nothing() {
                 assert_eq!(world.holders(vip), [0], "seed {seed}: {}", world.log.join("\n"));
             }
         }
+    }
+}
+
+/// The best node's check takes 10 off its 150, and the others have 100.
+#[test]
+fn no_weight_makes_up_for_a_failed_check_unless_an_operator_says_so() {
+    for (strict_health, preempt, moves) in [(true, true, true), (true, false, true), (false, true, false)] {
+        let calm = Plan { nodes: 3, vips: 1, witness: false, loss: 0, duplicates: 0, delay: MS, ..plan(7) };
+        let mut world = quiet(Plan { preempt, strict_health, weight: -10, ..calm });
+        let vip = world.vips()[0];
+        world.set_health(0, false);
+        world.run_until(world.now + SECOND);
+        let owner = world.holders(vip);
+        let moved = owner.len() == 1 && owner != [0];
+        assert_eq!(moved, moves, "{owner:?}: {}", world.log.join("\n"));
+        world.set_health(0, true);
+        world.run_until(world.now + SECOND);
+        let back = world.holders(vip) == [0];
+        assert_eq!(back, preempt, "{}", world.log.join("\n"));
     }
 }
 

@@ -40,6 +40,9 @@ pub struct Plan {
     pub preempt: bool,
     /// Two voters need each other.
     pub strict_pair: bool,
+    /// Of the nodes' check.
+    pub weight: i16,
+    pub strict_health: bool,
 }
 
 pub struct Host {
@@ -231,7 +234,7 @@ impl World {
             preempt_delay: Duration::ZERO,
             announce_refresh: Duration::from_secs(30),
         });
-        let check = CheckConfig { name: "nginx".into(), rise: 1, fall: 1, weight: 0 };
+        let check = CheckConfig::new("nginx", 1, 1, self.plan.weight);
         Config {
             cluster: CLUSTER,
             record,
@@ -240,6 +243,7 @@ impl World {
             voters_max: 3,
             strict_pair: self.plan.strict_pair,
             gateway: false,
+            strict_health: self.plan.strict_health,
             vips: vips.collect(),
             checks: vec![check],
         }
@@ -320,8 +324,8 @@ impl World {
 
     pub fn set_health(&mut self, at: usize, healthy: bool) {
         self.hosts[at].healthy = healthy;
-        let outcome = if healthy { Outcome::Pass } else { Outcome::Dead("killed".into()) };
-        self.feed(at, Input::Check { name: "nginx".into(), outcome });
+        let outcome = if healthy { Outcome::Pass } else { Outcome::Certain("killed".into()) };
+        self.feed(at, Input::Check { name: "nginx".into(), part: String::new(), outcome });
     }
 
     pub fn set_link(&mut self, at: usize, up: bool) {

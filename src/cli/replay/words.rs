@@ -91,9 +91,7 @@ impl Book {
             }
             Input::Connected(node) => format!("connected to {}", self.node(*node)),
             Input::Member(record) => format!("record of {}", record.name),
-            Input::Check { name, outcome: Outcome::Pass } => format!("check {name} passes"),
-            Input::Check { name, outcome: Outcome::Fail(why) } => format!("check {name} fails: {why}"),
-            Input::Check { name, outcome: Outcome::Dead(why) } => format!("check {name} is dead: {why}"),
+            Input::Check { name, part, outcome } => check(name, part, outcome),
             Input::Interface { vip, state: Ok(mac) } => format!("{}: interface {mac}", self.vip(*vip)),
             Input::Interface { vip, state: Err(why) } => format!("{}: {why}", self.vip(*vip)),
             Input::Installed { vip, result } => format!("{}: {}", self.vip(*vip), done("installed", result)),
@@ -189,5 +187,20 @@ fn done(what: &str, result: &Result<(), String>) -> String {
     match result {
         Ok(()) => what.into(),
         Err(why) => format!("not {what}: {why}"),
+    }
+}
+
+fn check(name: &str, part: &str, outcome: &Outcome) -> String {
+    let said = match outcome {
+        Outcome::Pass => "passes".into(),
+        Outcome::Warn(why) => format!("warns: {why}"),
+        Outcome::Saturated(why) => format!("is saturated: {why}"),
+        Outcome::Number(number) => format!("says {number}"),
+        Outcome::Fail(why) => format!("fails: {why}"),
+        Outcome::Certain(why) => format!("fails for certain: {why}"),
+    };
+    match part {
+        "" => format!("check {name} {said}"),
+        part => format!("check {name}, {part}, {said}"),
     }
 }

@@ -1,8 +1,7 @@
 //! What a hostile member may try through messages that are well formed.
 
 use super::*;
-use haclusterd_proto::member::Health;
-use haclusterd_proto::{Incarnation, Role};
+use haclusterd_proto::Incarnation;
 use std::sync::Mutex;
 
 #[path = "../../../tests/gossip/keys.rs"]
@@ -55,26 +54,8 @@ impl Bench {
 }
 
 fn record(keys: &PlainKeys, generation: u64, seq: u64) -> MemberRecord {
-    MemberRecord {
-        node: keys.node(),
-        name: "lb2".into(),
-        addr: ([192, 0, 2, 2], 7400).into(),
-        role: Role::Member,
-        issuer: false,
-        base_priority: 100,
-        priority: Some(100),
-        health: Health::Ok,
-        reason: String::new(),
-        vips: Vec::new(),
-        macs: Vec::new(),
-        config_digest: 0,
-        version: "0.1.0".into(),
-        incarnation: Incarnation(0),
-        generation,
-        seq,
-        cert_not_after: 0,
-        leaving: false,
-    }
+    let addr = ([192, 0, 2, 2], 7400).into();
+    MemberRecord { generation, seq, ..MemberRecord::new(keys.node(), "lb2".into(), addr, Incarnation(0)) }
 }
 
 fn sign(keys: &PlainKeys, record: &MemberRecord) -> SignedRecord {

@@ -42,9 +42,10 @@ fn config() -> Config {
         earlier_lease: Duration::ZERO,
         voters_max: 3,
         gateway: false,
+        strict_health: true,
         strict_pair: false,
         vips: vec![vip],
-        checks: vec![CheckConfig { name: "nginx".into(), rise: 1, fall: 1, weight: 0 }],
+        checks: vec![CheckConfig::new("nginx", 1, 1, 0)],
     }
 }
 
@@ -63,7 +64,7 @@ pub fn run(path: &Path) -> usize {
     let mut engine = header().engine();
     let mut todo = VecDeque::from([
         Input::Interface { vip: WEB, state: Ok(MacAddr([2, 0, 0, 0, 0, 1])) },
-        Input::Check { name: "nginx".into(), outcome: Outcome::Pass },
+        Input::Check { name: "nginx".into(), part: String::new(), outcome: Outcome::Pass },
     ]);
     let (mut now, mut inputs) = (STARTED, 0);
     while now.since(STARTED) < Duration::from_secs(3) {
