@@ -23,6 +23,9 @@ impl Config {
         if self.cluster.strict_pair {
             text.push_str("on_minority release\n");
         }
+        if !self.cluster.strict_health {
+            text.push_str("strict_health false\n");
+        }
         let mut vips: Vec<String> = self.vips.iter().map(canonical_vip).collect();
         vips.sort_unstable();
         vips.iter().for_each(|vip| text.push_str(vip));
@@ -71,6 +74,7 @@ mod tests {
             "[[vip]]\naddresses = ['10.0.0.9']\npreempt = false",
             "[[vip]]\naddresses = ['10.0.0.9']\npreempt_delay = '5s'",
             "[cluster]\nprofile = 'wan'\n[[vip]]\naddresses = ['10.0.0.9']",
+            "[cluster]\nstrict_health = false\n[[vip]]\naddresses = ['10.0.0.9']",
             "[cluster]\nvoters_max = 5\n[[vip]]\naddresses = ['10.0.0.9']",
             "",
         ] {

@@ -3,12 +3,16 @@
 //! Nothing behind this module checks a value again, and nothing runs on a file that has one mistake in it: the
 //! answer to a bad file is a [`ConfigError`] that names each mistake by file, line and key, with its remedy.
 
+mod check;
 mod digest;
 mod error;
 mod hint;
 mod parse;
 mod write;
 
+pub use check::{
+    Check, Counting, Gateway, Http, Kind, Method, Nginx, Process, Programs, Restart, Script, StatusSet, Url,
+};
 pub use error::{ConfigError, Fault, Problem};
 pub use parse::values::{address, cidr, interface, name, node_address, priority, url, vip_address};
 pub use write::NewNode;
@@ -17,8 +21,7 @@ use crate::engine::time::Timers;
 use haclusterd_proto::{AddrId, Priority, Role, VipId};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Where a node listens when its address names no port.
@@ -29,7 +32,7 @@ pub struct Config {
     pub node: Node,
     pub cluster: Cluster,
     pub vips: Vec<Vip>,
-    pub nginx: Option<Nginx>,
+    pub checks: Vec<Check>,
 }
 
 /// What is this node's own.
@@ -53,6 +56,8 @@ pub struct Cluster {
     pub timers: Timers,
     /// The two-node mode takes over only while it answers.
     pub gateway: Option<IpAddr>,
+    /// Who has a check that is down comes after all who are healthy, whatever the weights.
+    pub strict_health: bool,
 }
 
 /// Addresses that always move together.
@@ -70,40 +75,6 @@ pub struct Vip {
     /// Between two announcements while held. `None`: announce only on taking.
     pub announce_refresh: Option<Duration>,
 }
-
-/// How nginx is watched: by its master process, by a request, or by both.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Nginx {
-    pub pid_file: Option<PathBuf>,
-    pub http: Option<HttpCheck>,
-    pub rise: u32,
-    pub fall: u32,
-    /// 0: a failure takes the node out of the election.
-    pub weight: i16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpCheck {
-    pub url: Url,
-    pub interval: Duration,
-    pub timeout: Duration,
-    pub status: StatusSet,
-}
-
-/// An address to ask, without a name to look up: a resolver that hangs must not look like an nginx that does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Url {
-    pub text: String,
-    pub address: SocketAddr,
-    /// For the Host header.
-    pub host: String,
-    /// Path and query, at least "/".
-    pub path: String,
-}
-
-/// The HTTP status codes that count as a pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatusSet(Vec<RangeInclusive<u16>>);
 
 impl Config {
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
@@ -143,13 +114,6 @@ impl Vip {
     }
 }
 
-impl StatusSet {
-    #[must_use]
-    pub fn contains(&self, status: u16) -> bool {
-        self.0.iter().any(|range| range.contains(&status))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,7 +145,8 @@ mod tests {
         assert_eq!(config.node.listen, "10.0.0.11:7946".parse().unwrap());
         assert_eq!(config.cluster.timers.lease, Duration::from_millis(500));
         assert_eq!(config.vips[0].addr_ids().len(), config.vips[0].addresses.len());
-        let http = config.nginx.unwrap().http.unwrap();
-        assert!(http.status.contains(302) && !http.status.contains(404));
+        let Kind::Nginx(nginx) = &config.checks[0].kind else { panic!("{:?}", config.checks[0]) };
+        let request = nginx.request.as_ref().unwrap();
+        assert!(request.status.contains(302) && !request.status.contains(404));
     }
 }

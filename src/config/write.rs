@@ -18,6 +18,8 @@ pub struct NewNode {
     pub interface: Option<String>,
     /// Each a group that moves together.
     pub vips: Vec<Vec<IpNet>>,
+    /// Watches nginx.
+    pub nginx: bool,
     pub nginx_pid: Option<PathBuf>,
     pub nginx_url: Option<String>,
     pub seeds: Vec<SocketAddr>,
@@ -60,11 +62,13 @@ impl NewNode {
     }
 
     fn nginx(&self) -> String {
-        if self.nginx_pid.is_none() && self.nginx_url.is_none() {
+        if !self.nginx {
             return String::new();
         }
         let mut text = String::from(
-            "\n# What this node watches: when it fails, the VIPs go to another node.\n[nginx]\n",
+            "\n# What this node watches: when it fails, the VIPs go to another node. What is not said here, such as the\n\
+             # pid file and where it listens, is found by `nginx -T`. Try it: haclusterd check --run\n\
+             [[check]]\nkind = \"nginx\"\n",
         );
         if let Some(pid) = &self.nginx_pid {
             let _ = writeln!(text, "pid_file = {}", quoted(&pid.to_string_lossy()));
@@ -87,6 +91,9 @@ impl Config {
         let _ = writeln!(text, "lease = {}", quoted(&show(timers.lease)));
         if self.cluster.strict_pair {
             text.push_str("on_minority = \"release\"\n");
+        }
+        if !self.cluster.strict_health {
+            text.push_str("strict_health = false\n");
         }
         if let Some(gateway) = self.cluster.gateway {
             let _ = writeln!(text, "gateway = {}", quoted(&gateway.to_string()));
@@ -127,6 +134,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Kind;
     use std::path::Path;
 
     fn new_node() -> NewNode {
@@ -137,6 +145,7 @@ mod tests {
             priority: Priority(150),
             interface: Some("eth0".into()),
             vips: vec![vec!["10.0.0.100/24".parse().unwrap(), "fd00::100/64".parse().unwrap()]],
+            nginx: true,
             nginx_pid: Some("/run/nginx \"odd\".pid".into()),
             nginx_url: Some("http://127.0.0.1/".into()),
             seeds: vec!["10.0.0.12:7946".parse().unwrap()],
@@ -152,7 +161,8 @@ mod tests {
         let config = parse(&new_node().to_toml(None));
         assert_eq!(config.node.priority, Priority(150));
         assert_eq!(config.vips[0].addresses.len(), 2);
-        assert_eq!(config.nginx.unwrap().pid_file.unwrap(), Path::new("/run/nginx \"odd\".pid"));
+        let Kind::Nginx(nginx) = &config.checks[0].kind else { panic!("{:?}", config.checks) };
+        assert_eq!(nginx.pid_file.as_deref(), Some(Path::new("/run/nginx \"odd\".pid")));
     }
 
     #[test]

@@ -309,7 +309,8 @@ fn engine_config(
         voters_max: config.cluster.voters_max,
         strict_pair: config.cluster.strict_pair,
         gateway: config.cluster.gateway.is_some(),
+        strict_health: config.cluster.strict_health,
         vips: vips.collect(),
-        checks: probe::checks(config.nginx.as_ref()),
+        checks: probe::checks(&config.checks),
     }
 }

@@ -239,10 +239,10 @@ impl Office {
 
 fn start_probes(config: &Config, core: &Entrance<ToCore>) -> Running {
     let core = core.clone();
-    let report: probe::Report = Arc::new(move |name: &str, outcome| {
-        core.send(ToCore::Input(Input::Check { name: name.to_owned(), outcome }));
+    let report: probe::Report = Arc::new(move |name: &str, part: &str, outcome| {
+        core.send(ToCore::Input(Input::Check { name: name.to_owned(), part: part.to_owned(), outcome }));
     });
-    probe::start(config.nginx.as_ref(), &report)
+    probe::start(&config.checks, &report)
 }
 
 fn join_server(start: &Start, directory: Arc<Directory>, shared: Arc<Mutex<String>>) -> Arc<JoinServer> {

@@ -1,10 +1,11 @@
 //! The whole file, section by section. Every mistake is noted, so that an operator mends them in one go.
 
+mod check;
 mod section;
 pub mod values;
 
 use super::error::{ConfigError, Fault, Problems};
-use super::{Cluster, Config, HttpCheck, Nginx, Node, Vip};
+use super::{Cluster, Config, Node, Vip};
 use crate::engine::time::Timers;
 use haclusterd_proto::cluster::{MAX_ADDRESSES, MAX_VIPS, MAX_VOTERS};
 use haclusterd_proto::{Priority, Role, VipId};
@@ -42,10 +43,9 @@ pub(super) fn config(source: &str, path: &Path) -> Result<Config, ConfigError> {
     let node = node(&mut table(&mut file, &mut problems, "node"), &mut problems);
     let cluster = cluster(&mut table(&mut file, &mut problems, "cluster"), &mut problems);
     let vips = vips(&mut file, &mut problems, node.as_ref());
-    let mut nginx_table = table(&mut file, &mut problems, "nginx");
-    let nginx = nginx_table.is_there().then(|| nginx(&mut nginx_table, &mut problems)).flatten();
+    let checks = check::checks(&mut file, &mut problems);
     file.finish(&mut problems);
-    let config = node.zip(cluster).map(|(node, cluster)| Config { node, cluster, vips, nginx });
+    let config = node.zip(cluster).map(|(node, cluster)| Config { node, cluster, vips, checks });
     problems.verdict(config)
 }
 
@@ -91,9 +91,10 @@ fn cluster(section: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Clu
     let advert = section.read(problems, "advert_interval", time(Duration::from_millis(5)..=SECOND * 10));
     let lease = section.read(problems, "lease", time(Duration::from_millis(50)..=SECOND * 60));
     let gateway = section.read(problems, "gateway", text(ip));
+    let strict_health = section.read(problems, "strict_health", boolean).unwrap_or(true);
     let timers = timers(section, problems, profile, advert, lease);
     take(section).finish(problems);
-    Some(Cluster { voters_max, strict_pair, timers, gateway })
+    Some(Cluster { voters_max, strict_pair, timers, gateway, strict_health })
 }
 
 fn timers(
@@ -249,33 +250,6 @@ fn once(section: &Section<'_>, problems: &mut Problems<'_>, seen: &mut Seen, net
     }
 }
 
-fn nginx(section: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Nginx> {
-    let pid_file = section.read(problems, "pid_file", text(absolute));
-    let url = section.read(problems, "url", text(values::url));
-    let interval =
-        section.read(problems, "interval", time(Duration::from_millis(10)..=SECOND * 60)).unwrap_or(SECOND);
-    let timeout =
-        section.read(problems, "timeout", time(Duration::from_millis(10)..=SECOND * 60)).unwrap_or(SECOND);
-    let rise = section.read(problems, "rise", number(|n| within(n, 1..=100))).unwrap_or(1);
-    let fall = section.read(problems, "fall", number(|n| within(n, 1..=100))).unwrap_or(2);
-    let status = section.read(problems, "status", text(values::status));
-    let status = status.or_else(|| values::status("200-399").ok())?;
-    let weight = section.read(problems, "weight", number(|n| within(n, -253..=253))).unwrap_or(0);
-    if pid_file.is_none() && url.is_none() {
-        let remedy = "write pid_file = \"/run/nginx.pid\", or url = \"http://127.0.0.1/\", or both";
-        problems.add(section.place("pid_file"), "nginx", Fault::new("says nothing to watch", remedy));
-    }
-    take(section).finish(problems);
-    let http = url.map(|url| HttpCheck { url, interval, timeout, status });
-    Some(Nginx {
-        pid_file,
-        http,
-        rise: u32::try_from(rise).ok()?,
-        fall: u32::try_from(fall).ok()?,
-        weight: i16::try_from(weight).ok()?,
-    })
-}
-
 fn take<'a>(section: &mut Section<'a>) -> Section<'a> {
     std::mem::replace(section, Section::new("", 0, None))
 }
@@ -411,7 +385,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "(\\[|\\]|node|vip|cluster|nginx|=|'|\"|\n|[a-z0-9./:-]| ){0,80}") {
+        fn no_text_makes_it_panic(text in "(\\[|\\]|node|vip|cluster|check|kind|nginx|=|'|\"|\n|[a-z0-9./:-]| ){0,80}") {
             let _ = Config::parse(&text, Path::new("x"));
         }
     }

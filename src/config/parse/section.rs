@@ -18,8 +18,8 @@ impl<'a> Section<'a> {
         Section { name, at, table, known: Vec::new() }
     }
 
-    pub(super) fn is_there(&self) -> bool {
-        self.table.is_some()
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.find(key).is_some()
     }
 
     /// Where the key stands, or the table if it does not.

@@ -105,19 +105,20 @@ pub(in crate::config) fn show(span: Duration) -> String {
     }
 }
 
-/// http only, and an address instead of a name: a resolver that hangs must not look like an nginx that does.
+/// An address instead of a name: a resolver that hangs must not look like an nginx that does.
 pub fn url(text: &str) -> Result<Url, Fault> {
     let fault = |remedy: &str| Fault::new(format!("{text:?} cannot be asked"), remedy.to_owned());
-    let rest = text
-        .strip_prefix("http://")
-        .ok_or_else(|| fault("write http://ADDRESS[:PORT]/PATH; https is not supported yet"))?;
+    let plain = text.strip_prefix("http://").map(|rest| (rest, 80, false));
+    let secure = || text.strip_prefix("https://").map(|rest| (rest, 443, true));
+    let (rest, port, tls) =
+        plain.or_else(secure).ok_or_else(|| fault("write http://ADDRESS[:PORT]/PATH, or https://"))?;
     let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let numeric = match host.strip_prefix("localhost") {
         Some(port) => format!("127.0.0.1{port}"),
         None => host.to_owned(),
     };
     let bare = numeric.trim_start_matches('[').trim_end_matches(']');
-    let address = numeric.parse().ok().or_else(|| bare.parse().ok().map(|ip| SocketAddr::new(ip, 80)));
+    let address = numeric.parse().ok().or_else(|| bare.parse().ok().map(|ip| SocketAddr::new(ip, port)));
     let address = address
         .ok_or_else(|| fault("write an IP address or localhost as its host: names are not looked up"))?;
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
@@ -127,7 +128,7 @@ pub fn url(text: &str) -> Result<Url, Fault> {
             "write its path in at most 1000 ASCII characters, without spaces and without a fragment",
         ));
     }
-    Ok(Url { text: text.to_owned(), address, host: host.to_owned(), path })
+    Ok(Url { text: text.to_owned(), tls, address, host: host.to_owned(), path })
 }
 
 /// `200-399` or a list such as `200,204,301-302`.
@@ -168,7 +169,8 @@ mod tests {
         let read = url("http://localhost:8080/healthz?x=1").unwrap();
         assert_eq!((read.address.to_string(), read.path.as_str()), ("127.0.0.1:8080".into(), "/healthz?x=1"));
         assert_eq!(url("http://[::1]").unwrap().address, "[::1]:80".parse().unwrap());
-        for bad in ["https://127.0.0.1/", "http://nginx/", "127.0.0.1", "http://", "http://127.0.0.1/a b"] {
+        assert_eq!(url("https://127.0.0.1").unwrap().address, "127.0.0.1:443".parse().unwrap());
+        for bad in ["ftp://127.0.0.1/", "http://nginx/", "127.0.0.1", "http://", "http://127.0.0.1/a b"] {
             assert!(url(bad).is_err(), "{bad}");
         }
     }

@@ -1,60 +1,149 @@
-//! Checks of this host's nginx. A [`Probe`] is asked again and again and says how things are; what follows from
-//! that is the engine's business.
+//! Checks of this host. A [`Probe`] is asked again and again and says how things are; what follows from that is the
+//! engine's business.
+//!
+//! * [`nginx`]: its master process, its answers, the disk of its logs. `http`, `tcp`, `script`, `process`, `file`,
+//!   `interface`, `gateway`: one thing each.
+//! * `hand`: a thread for what may hang. `command`: programs, without a shell. `conf`: what `nginx -T` says.
 
+mod command;
+mod conf;
+mod file;
+mod gateway;
+mod hand;
 mod http;
+mod interface;
+mod links;
+mod nginx;
 mod process;
+mod script;
+mod tcp;
+mod tls;
 
-use crate::config::Nginx;
+use crate::config::{Check, Kind};
 use crate::engine::health::{CheckConfig, Outcome};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
 
-/// Called with every result of the named check; it must not block.
-pub type Report = Arc<dyn Fn(&str, Outcome) + Send + Sync>;
+/// Called with every result of the named check's named part; it must not block.
+pub type Report = Arc<dyn Fn(&str, &str, Outcome) + Send + Sync>;
 
 /// The next result, when there is one: a probe keeps its own time.
-trait Probe: Send {
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>>;
+trait Probe: Send + 'static {
+    fn next(&mut self) -> impl Future<Output = Outcome> + Send;
 }
 
 /// The checks that are running; they end when it is dropped.
 #[derive(Debug, Default)]
 pub struct Running {
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
-
-const PROCESS: &str = "nginx process";
-const HTTP: &str = "nginx http";
 
 /// How the engine is to count the results.
 #[must_use]
-pub fn checks(nginx: Option<&Nginx>) -> Vec<CheckConfig> {
-    let Some(nginx) = nginx else { return Vec::new() };
-    let Nginx { rise, fall, weight, .. } = *nginx;
-    let named = |name: &str| CheckConfig { name: name.into(), rise, fall, weight };
-    let process = nginx.pid_file.as_ref().map(|_| named(PROCESS));
-    let http = nginx.http.as_ref().map(|_| named(HTTP));
-    process.into_iter().chain(http).collect()
+pub fn checks(checks: &[Check]) -> Vec<CheckConfig> {
+    let counted = |check: &Check| CheckConfig {
+        name: check.name.clone(),
+        parts: parts(check).iter().map(|part| (*part).to_owned()).collect(),
+        rise: check.counting.rise,
+        fall: check.counting.fall,
+        weight: check.counting.weight,
+        reverse: check.counting.reverse,
+        initial: check.counting.initial,
+    };
+    checks.iter().map(counted).collect()
+}
+
+/// What of the check is counted apart.
+fn parts(check: &Check) -> &'static [&'static str] {
+    match check.kind {
+        Kind::Nginx(_) => &nginx::PARTS,
+        _ => &[""],
+    }
 }
 
 /// Must be called inside a tokio runtime.
 #[must_use]
-pub fn start(nginx: Option<&Nginx>, report: &Report) -> Running {
-    let mut tasks = JoinSet::new();
-    if let Some(pid_file) = nginx.and_then(|nginx| nginx.pid_file.clone()) {
-        tasks.spawn(repeat(PROCESS, process::Process::new(pid_file), report.clone()));
+pub fn start(checks: &[Check], report: &Report) -> Running {
+    let mut running = Running::default();
+    for check in checks {
+        let (name, report) = (check.name.clone(), report.clone());
+        let tell = move |part: &str, outcome| report(&name, part, outcome);
+        running.begin(check.clone(), tell);
     }
-    if let Some(check) = nginx.and_then(|nginx| nginx.http.clone()) {
-        tasks.spawn(repeat(HTTP, http::Http::new(check), report.clone()));
-    }
-    Running { _tasks: tasks }
+    running
 }
 
-async fn repeat(name: &'static str, mut probe: impl Probe, report: Report) {
-    loop {
-        let outcome = probe.next().await;
-        report(name, outcome);
+impl Running {
+    fn begin(&mut self, check: Check, tell: impl Fn(&str, Outcome) + Send + Sync + 'static) {
+        let tasks = &mut self.tasks;
+        match check.kind.clone() {
+            Kind::Nginx(nginx) => drop(tasks.spawn(nginx::watch(check, *nginx, Arc::new(tell)))),
+            Kind::Http(http) => spawn(tasks, http::Probe::new(&check, http), tell),
+            Kind::Tcp(address) => spawn(tasks, tcp::Probe::new(&check, address), tell),
+            Kind::Script(script) => spawn(tasks, script::Probe::new(&check, script), tell),
+            Kind::Process(process) => spawn(tasks, process::Probe::new(&check, process), tell),
+            Kind::File(path) => spawn(tasks, file::Probe::new(&check, path), tell),
+            Kind::Interface(name) => spawn(tasks, interface::Probe::new(&check, name), tell),
+            Kind::Gateway(gateway) => spawn(tasks, gateway::Probe::new(&check, gateway), tell),
+        }
     }
+}
+
+fn spawn(tasks: &mut JoinSet<()>, mut probe: impl Probe, tell: impl Fn(&str, Outcome) + Send + 'static) {
+    tasks.spawn(async move {
+        loop {
+            let outcome = probe.next().await;
+            tell("", outcome);
+        }
+    });
+}
+
+/// A slow run neither shifts the schedule nor is made up for.
+fn schedule(check: &Check) -> Interval {
+    let mut schedule = interval(check.interval);
+    schedule.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    schedule
+}
+
+/// The first result of one part of a check.
+#[derive(Debug)]
+pub struct First {
+    pub check: String,
+    pub part: String,
+    /// `None`: not within `patience`.
+    pub outcome: Option<Outcome>,
+    pub took: Duration,
+}
+
+/// Runs every check once. Must be called inside a tokio runtime.
+pub async fn once(checks: &[Check], patience: Duration) -> Vec<First> {
+    let (send, mut results) = mpsc::unbounded_channel();
+    let began = Instant::now();
+    let report: Report = Arc::new(move |check: &str, part: &str, outcome| {
+        let _ = send.send((check.to_owned(), part.to_owned(), outcome, began.elapsed()));
+    });
+    let _running = start(checks, &report);
+    let first = |check: &Check, part: &&str| First {
+        check: check.name.clone(),
+        part: (*part).to_owned(),
+        outcome: None,
+        took: patience,
+    };
+    let mut all: Vec<First> =
+        checks.iter().flat_map(|check| parts(check).iter().map(move |part| first(check, part))).collect();
+    while all.iter().any(|first| first.outcome.is_none()) {
+        let Ok(Some((check, part, outcome, took))) = timeout_at(began + patience, results.recv()).await
+        else {
+            break;
+        };
+        let waits =
+            |first: &&mut First| first.check == check && first.part == part && first.outcome.is_none();
+        if let Some(first) = all.iter_mut().find(waits) {
+            (first.outcome, first.took) = (Some(outcome), took);
+        }
+    }
+    all
 }

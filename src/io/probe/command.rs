@@ -1,0 +1,245 @@
+//! Programs of the operator's: run without a shell, in a process group of their own, for a bounded time, with bounded
+//! output. Everything here blocks; a `Hand` does it.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use std::io::{PipeReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Of what a program says; the rest is read and forgotten.
+const MAX_OUTPUT: usize = 4096;
+/// Between the polite signal and the other one.
+const GRACE: Duration = Duration::from_secs(2);
+/// Where programs of the system are, whatever the daemon was started from.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Account {
+    uid: u32,
+    gid: u32,
+}
+
+/// How a run ended.
+pub(super) enum End {
+    Exited {
+        status: ExitStatus,
+        said: String,
+    },
+    /// It was given up. It must still be tidied up, which may take for ever.
+    Late(Straggler),
+    NotStarted(String),
+}
+
+/// A program that did not end in time.
+pub(super) struct Straggler(Child);
+
+impl Account {
+    /// By name or number.
+    pub fn find(text: &str) -> Result<Account, String> {
+        let user = match text.parse() {
+            Ok(uid) => nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)),
+            Err(_) => nix::unistd::User::from_name(text),
+        };
+        let user = user.map_err(|error| format!("the user {text} cannot be looked up: {error}"))?;
+        let user = user.ok_or_else(|| format!("there is no user {text}: create it, or set `user`"))?;
+        Ok(Account { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
+    }
+}
+
+/// A program that others may change would run their code: neither it nor a directory above it may be theirs.
+pub(super) fn refuse_foreign(program: &Path, account: Account) -> Result<(), String> {
+    let path = program.canonicalize().map_err(|error| format!("{}: {error}", program.display()))?;
+    let ours = [0, rustix::process::geteuid().as_raw(), account.uid];
+    for part in path.ancestors() {
+        let meta = part.metadata().map_err(|error| format!("{}: {error}", part.display()))?;
+        let mode = meta.permissions().mode();
+        // Nobody renames another's files in a sticky directory.
+        let shared = mode & 0o022 != 0 && !(meta.is_dir() && mode & 0o1000 != 0);
+        if shared || !ours.contains(&meta.uid()) {
+            return Err(format!(
+                "{} may be changed by others and is not run: chown root, chmod go-w",
+                part.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// `account`: as whom; `None`: as the daemon itself.
+pub(super) fn run(words: &[String], account: Option<Account>, patience: Duration) -> End {
+    let until = Instant::now() + patience;
+    let started = start(words, account);
+    let (mut child, mut output, exit) = match started {
+        Ok(started) => started,
+        Err(error) => return End::NotStarted(format!("{}: {error}", words[0])),
+    };
+    let mut said = Vec::new();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let mut fds = vec![PollFd::new(&exit, PollFlags::IN)];
+        fds.extend(output.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        let ready = poll(&mut fds, Timespec::try_from(left).ok().as_ref()).unwrap_or(0);
+        let (ended, speaks) = (fds[0].revents(), fds.get(1).map(PollFd::revents));
+        if speaks.is_some_and(|events| !events.is_empty()) && !listen(output.as_mut(), &mut said) {
+            output = None;
+        }
+        if !ended.is_empty() {
+            return match child.wait() {
+                Ok(status) => End::Exited { status, said: first_line(&said) },
+                Err(error) => End::NotStarted(error.to_string()),
+            };
+        }
+        if ready == 0 && left.is_zero() {
+            return End::Late(Straggler(child));
+        }
+    }
+}
+
+type Started = (Child, Option<PipeReader>, OwnedFd);
+
+fn start(words: &[String], account: Option<Account>) -> std::io::Result<Started> {
+    let (read, write) = std::io::pipe()?;
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).process_group(0).env_clear().env("PATH", PATH).current_dir("/");
+    command.stdin(Stdio::null()).stdout(write.try_clone()?).stderr(write);
+    if let Some(Account { uid, gid }) = account {
+        command.uid(uid).gid(gid); // without further groups, which the library sees to
+    }
+    let mut child = command.spawn()?;
+    match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+        Ok(exit) => Ok((child, Some(read), exit)),
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error.into())
+        }
+    }
+}
+
+/// False: there is nothing more to come.
+fn listen(output: Option<&mut PipeReader>, said: &mut Vec<u8>) -> bool {
+    let mut chunk = [0; 1024];
+    match output.map(|pipe| pipe.read(&mut chunk)) {
+        Some(Ok(length)) if length > 0 => {
+            said.extend(&chunk[..length.min(MAX_OUTPUT - said.len())]);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn first_line(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
+}
+
+impl Straggler {
+    /// Ends it and all that it began. A program that hangs in the kernel is waited for until it is let go.
+    pub fn end(mut self) {
+        let group = Pid::from_child(&self.0);
+        let _ = kill_process_group(group, Signal::TERM);
+        if let Ok(exit) = pidfd_open(group, PidfdFlags::empty()) {
+            let mut fds = [PollFd::from_borrowed_fd(exit.as_fd(), PollFlags::IN)];
+            let _ = poll(&mut fds, Timespec::try_from(GRACE).ok().as_ref());
+        }
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
+
+/// `exit code 3`, `killed by signal 9`.
+pub(super) fn ended(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, signal) => format!("killed by signal {}", signal.unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn sh(script: &str) -> Vec<String> {
+        ["/bin/sh", "-c", script].map(str::to_owned).into()
+    }
+
+    #[test]
+    fn what_it_says_is_bounded_and_its_first_line_is_told() {
+        let End::Exited { status, said } =
+            run(&sh("echo; echo ' first '; yes | head -c 1000000; exit 3"), None, SECOND * 10)
+        else {
+            panic!()
+        };
+        assert_eq!((ended(status).as_str(), said.as_str()), ("exit code 3", "first"));
+    }
+
+    #[test]
+    fn who_is_late_is_ended_with_all_that_it_began() {
+        let began = Instant::now();
+        let End::Late(straggler) = run(&sh("trap '' TERM; sleep 60 & sleep 61"), None, SECOND / 10) else {
+            panic!()
+        };
+        assert!(began.elapsed() < SECOND * 5);
+        straggler.end();
+    }
+
+    #[test]
+    fn who_closes_its_output_or_leaves_it_to_others_is_waited_for_and_no_longer() {
+        let began = Instant::now();
+        assert!(matches!(run(&sh("exec >&- 2>&-; sleep 0.2"), None, SECOND * 10), End::Exited { .. }));
+        assert!(matches!(run(&sh("sleep 30 & exit 0"), None, SECOND * 10), End::Exited { .. }));
+        assert!(began.elapsed() < SECOND * 9);
+    }
+
+    #[test]
+    fn it_runs_as_who_it_is_told_to_and_with_none_of_our_environment() {
+        let account = Account::find("nobody").unwrap();
+        let End::Exited { said, .. } =
+            run(&sh("echo $(id -u) $(id -G) ${HOME-none}"), Some(account), SECOND * 10)
+        else {
+            panic!()
+        };
+        assert_eq!(said, format!("{} {} none", account.uid, account.gid));
+        assert!(Account::find("no-such-user").unwrap_err().contains("create it"));
+    }
+
+    #[test]
+    fn what_is_not_there_says_so() {
+        let End::NotStarted(why) = run(&["/nowhere/x".into()], None, SECOND) else { panic!() };
+        assert!(why.starts_with("/nowhere/x: No such file"), "{why}");
+    }
+
+    #[test]
+    fn a_program_that_others_can_change_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("check");
+        std::fs::write(&file, "#!/bin/sh\n").unwrap();
+        let allow = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let root = Account { uid: 0, gid: 0 };
+        allow(&file, 0o755);
+        assert_eq!(refuse_foreign(&file, root), Ok(()));
+        allow(&file, 0o757);
+        assert!(refuse_foreign(&file, root).unwrap_err().contains("chmod go-w"));
+        allow(&file, 0o755);
+        allow(dir.path(), 0o777);
+        assert!(refuse_foreign(&file, root).is_err());
+        allow(dir.path(), 0o700);
+        std::os::unix::fs::chown(&file, Some(12345), None).unwrap();
+        assert!(refuse_foreign(&file, root).is_err());
+        assert_eq!(
+            refuse_foreign(&file, Account { uid: 12345, gid: 0 }),
+            Ok(()),
+            "it runs with its owner's rights"
+        );
+    }
+}
