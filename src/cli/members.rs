@@ -129,6 +129,7 @@ fn nginx(member: &Member) -> Cell {
         Health::Failed => ("failed", Tone::Bad),
         Health::Unknown => ("unknown", Tone::Warn),
         Health::Unchecked => ("-", Tone::Plain),
+        Health::Saturated => ("saturated", Tone::Warn),
     };
     Cell::new(word, tone)
 }
@@ -187,7 +188,7 @@ lb3    10.0.0.13:7946  failed  -      100   0     41s   -      29d   0.1.0
         assert_eq!(render(&sample::all_sorts(), true, false), "\
 NODE   ADDRESS         STATE    NGINX    PRIO     VIPS  SEEN  RTT    CERT     VERSION  ID        ROLE     VOTER  INCARNATION  CONFIG   REASON
 lb1 *  10.0.0.11:7946  alive    ok       100      1     -     -      29d      0.1.0    01010101  member   yes    a1a1a1a1     same     -
-lb2    10.0.0.12:7946  alive    warn     90/100   0     0.1s  0.4ms  29d      0.1.0    02020202  member   yes    a2a2a2a2     same     weighted check slow is down
+lb2    10.0.0.12:7946  alive    failed   90/100   0     0.1s  0.4ms  29d      0.1.0    02020202  member   yes    a2a2a2a2     same     slow: no answer within 1s
 lb3    10.0.0.13:7946  alive    failed   out/100  0     0.1s  0.4ms  29d      0.1.0    03030303  member   yes    a3a3a3a3     same     no answer within 1s
 lb4    10.0.0.14:7946  alive    unknown  100      0     0.1s  0.4ms  29d      0.1.0    04040404  member   no     a4a4a4a4     differs  -
 lb5    10.0.0.15:7946  suspect  -        100      0     0.1s  0.4ms  29d      0.1.0    05050505  member   no     a5a5a5a5     same     -

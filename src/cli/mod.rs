@@ -1,5 +1,7 @@
 //! Words in, exit codes out: a file a verb, and what they share to speak.
 
+mod check;
+mod explain;
 pub mod human;
 mod init;
 mod join;
@@ -14,7 +16,7 @@ mod voter;
 #[cfg(test)]
 mod sample;
 
-use crate::config::{self, Config, NewNode};
+use crate::config::{self, NewNode};
 use crate::daemon::{self, Options};
 use crate::io::control;
 use clap::{Args, Parser, Subcommand};
@@ -93,10 +95,8 @@ enum Verb {
     Members(members::Args),
     Status(status::Args),
     Replay(replay::Args),
-    /// Check the configuration file.
-    ///
-    /// Exit code: 0 it can be run; 1 it has mistakes, each with file, line, key and remedy.
-    Check,
+    Explain(explain::Args),
+    Check(check::Args),
 }
 
 #[derive(Debug, Default, Args)]
@@ -128,6 +128,9 @@ struct NodeArgs {
     /// member, or witness: votes and never holds an address.
     #[arg(long, default_value = "member")]
     role: Role,
+    /// Watch this host's nginx: its master process, its answers, and the disk of its logs, all found by `nginx -T`.
+    #[arg(long)]
+    nginx: bool,
     /// Watch the nginx master whose process id is in this file.
     #[arg(long, value_name = "FILE")]
     nginx_pid: Option<PathBuf>,
@@ -150,6 +153,7 @@ impl NodeArgs {
             priority: self.priority,
             interface: self.interface.clone(),
             vips: self.vip.iter().map(group).collect::<Result<_, _>>()?,
+            nginx: self.nginx || self.nginx_pid.is_some() || self.nginx_url.is_some(),
             nginx_pid: self.nginx_pid.clone(),
             nginx_url: self.nginx_url.clone(),
             seeds,
@@ -179,7 +183,8 @@ pub fn main() -> u8 {
         Verb::Members(args) => members::run(&args, &paths.socket),
         Verb::Status(args) => status::run(&args, &paths.socket),
         Verb::Replay(args) => replay::run(&args),
-        Verb::Check => check(&paths),
+        Verb::Explain(args) => explain::run(&args, &paths.socket),
+        Verb::Check(args) => check::run(&args, &paths.config),
     }
 }
 
@@ -231,17 +236,6 @@ fn leave(paths: &Paths) -> u8 {
 fn no_daemon(error: &control::ControlError) -> u8 {
     print::complain(&error.to_string());
     status::NO_DAEMON
-}
-
-fn check(paths: &Paths) -> u8 {
-    match Config::load(&paths.config) {
-        Ok(config) => {
-            let (vips, name) = (config.vips.len(), &config.node.name);
-            print::say(&format!("{}: good: node {name}, {vips} VIPs\n", paths.config.display()));
-            0
-        }
-        Err(error) => fail(&error),
-    }
 }
 
 fn fail(error: &impl std::fmt::Display) -> u8 {

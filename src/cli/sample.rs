@@ -4,6 +4,7 @@ use haclusterd_proto::Role;
 use haclusterd_proto::control::{
     Cluster, Event, Health, Member, MemberState, Mode, SCHEMA, Snapshot, Vip, VipState,
 };
+use haclusterd_proto::member::CheckState;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -82,8 +83,8 @@ pub fn conflict() -> Snapshot {
 pub fn all_sorts() -> Snapshot {
     let mut snapshot = three_nodes();
     let mut members = (1..=8).map(|number| member(number, 100, 29)).collect::<Vec<_>>();
-    (members[1].health, members[1].priority) = (Health::Warn, Some(90));
-    members[1].reason = "weighted check slow is down".into();
+    (members[1].health, members[1].priority) = (Health::Failed, Some(90));
+    members[1].reason = "slow: no answer within 1s".into();
     (members[2].health, members[2].priority) = (Health::Failed, None);
     members[2].reason = "no answer\nwithin 1s".into();
     (members[3].health, members[3].config_differs) = (Health::Unknown, true);
@@ -116,6 +117,12 @@ fn member(number: u8, base_priority: u8, certificate_days: i64) -> Member {
         base_priority,
         priority: Some(base_priority),
         held_down_ms: None,
+        checks: vec![CheckState {
+            name: "nginx".into(),
+            health: Health::Ok,
+            adds: Some(0),
+            reason: String::new(),
+        }],
         vips: if me { vec!["web".into()] } else { vec![] },
         seen_ms: (!me).then_some(120),
         rtt_us: (!me).then_some(410),

@@ -57,7 +57,7 @@ pub fn exit_code(snapshot: &Snapshot) -> u8 {
 fn degraded(snapshot: &Snapshot) -> bool {
     let cluster = &snapshot.cluster;
     let missing = |state| matches!(state, MemberState::Suspect | MemberState::Failed);
-    let ill = |health| matches!(health, Health::Warn | Health::Failed);
+    let ill = |health| matches!(health, Health::Warn | Health::Failed | Health::Saturated);
     cluster.mode == Mode::Joining
         || cluster.voters_in_contact < cluster.voters.len()
         || snapshot.members.iter().any(|member| missing(member.state))

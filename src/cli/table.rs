@@ -15,6 +15,11 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// Nothing belongs there.
+    pub fn blank() -> Cell {
+        Cell { text: String::new(), tone: Tone::Plain }
+    }
+
     pub fn new(text: impl AsRef<str>, tone: Tone) -> Cell {
         let text = printable(text.as_ref());
         Cell { text: if text.is_empty() { "-".into() } else { text }, tone }
@@ -43,6 +48,7 @@ pub fn render(rows: &[Vec<Cell>], colour: bool) -> String {
             let last = column + 1 == row.len();
             out += &" ".repeat(if last { 0 } else { widths[column] - width(cell) + 2 });
         }
+        out.truncate(out.trim_end_matches(' ').len());
         out.push('\n');
     }
     out
