@@ -1,5 +1,5 @@
 # The one list of commands. `make test` is what CI runs.
-.PHONY: demo test fmt lint unit sim model lab lab-nemesis deny
+.PHONY: demo test fmt lint unit sim model lab lab-nemesis lab-nginx deny
 
 CARGO ?= cargo
 
@@ -37,6 +37,11 @@ model:
 NEMESIS = nemesis::no_course_of_faults_gives_the_vip_two_owners
 lab-nemesis:
 	NEMESIS_SECONDS=$${NEMESIS_SECONDS:-600} $(CARGO) test --locked --test lab -- --exact $(NEMESIS) --nocapture
+
+# The same faults on haclusterd's rival, some minutes; needs keepalived and curl.
+BESIDE = compare::nginx_faults_beside_keepalived
+lab-nginx:
+	$(CARGO) test --locked --test lab -- --exact $(BESIDE) --ignored --nocapture
 
 # Licences, advisories, sources; needs cargo-deny.
 deny:

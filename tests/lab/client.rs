@@ -43,7 +43,8 @@ pub fn ask_until(stop: &Arc<AtomicBool>, vip: SocketAddr) -> Vec<Asked> {
     all
 }
 
-async fn patiently(vip: SocketAddr) -> Asked {
+/// One request.
+pub async fn patiently(vip: SocketAddr) -> Asked {
     let sent = Instant::now();
     let answer = match tokio::time::timeout(PATIENCE, ask(vip)).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),

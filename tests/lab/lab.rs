@@ -66,6 +66,7 @@ impl Drop for Lab {
         if std::thread::panicking() {
             self.nodes.iter().for_each(|node| println!("{}:\n{}", node.name(), node.log()));
         }
+        self.net.end();
     }
 }
 
@@ -151,22 +152,39 @@ impl Lab {
         let mut hosts: Vec<usize> = self.nodes.iter().map(|node| node.host).chain([STRANGER]).collect();
         // A clone, the last of the nodes, is on the stranger's host.
         hosts.dedup();
-        let watch = Watch::new(self.net, &hosts, &self.vip);
-        let stop: Arc<AtomicBool> = Arc::default();
-        let ask = |address: &IpAddr| {
-            let (stop, web) = (stop.clone(), SocketAddr::new(*address, 80));
-            self.net.inside(CLIENT, move || client::ask_until(&stop, web))
-        };
-        let clients: Vec<_> = self.vip.iter().map(ask).collect();
-        std::thread::sleep(BEFORE);
-        fault(self);
-        std::thread::sleep(span);
-        stop.store(true, Ordering::Relaxed);
-        let clients = clients.into_iter().map(|client| client::report(&client.join().unwrap())).collect();
-        let seen = Seen { clients, holding: watch.end(self.net) };
+        let vip = self.vip.clone();
+        let seen = behold(self.net, &hosts, &vip, || {
+            fault(self);
+            std::thread::sleep(span);
+        });
         note(case, &seen);
         seen
     }
+}
+
+/// What clients and the monitors on the hosts see from before the course of events to its end.
+pub fn behold(net: Net, hosts: &[usize], vip: &[IpAddr], course: impl FnOnce()) -> Seen {
+    let watch = Watch::new(net, hosts, vip);
+    let stop: Arc<AtomicBool> = Arc::default();
+    let ask = |address: &IpAddr| {
+        let (stop, web) = (stop.clone(), SocketAddr::new(*address, 80));
+        net.inside(CLIENT, move || client::ask_until(&stop, web))
+    };
+    let clients: Vec<_> = vip.iter().map(ask).collect();
+    std::thread::sleep(BEFORE);
+    course();
+    stop.store(true, Ordering::Relaxed);
+    let clients = clients.into_iter().map(|client| client::report(&client.join().unwrap())).collect();
+    Seen { clients, holding: watch.end(net) }
+}
+
+/// Who answers a client at this address now?
+pub fn who_answers(net: Net, address: IpAddr) -> Option<String> {
+    let ask = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(client::patiently(SocketAddr::new(address, 80))).answer.ok()
+    };
+    net.inside(CLIENT, ask).join().unwrap()
 }
 
 fn note(case: &str, seen: &Seen) {

@@ -8,13 +8,19 @@
 
 mod cases;
 mod client;
+mod compare;
+mod crowd;
+mod disk;
+mod health;
 mod lab;
 mod nemesis;
 mod net;
 #[path = "../netns/mod.rs"]
 #[allow(dead_code, reason = "the lab has cables of its own")]
 mod netns;
+mod nginx;
 mod node;
+mod rival;
 mod voting;
 mod watch;
 

@@ -17,11 +17,18 @@ impl Net {
     pub fn new(hosts: usize) -> Net {
         // Namespaces are named in /run; its other files are not ours to see or to litter.
         run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]));
+        // `ip netns exec` gives each program mounts of its own: they follow what happens to these later.
+        run(Command::new("mount").args(["--make-rshared", "/"]));
         ip(&format!("netns add {SWITCH}"));
         ip(&format!("-n {SWITCH} link add br0 type bridge forward_delay 0 stp_state 0 mcast_snooping 0"));
         ip(&format!("-n {SWITCH} link set br0 up"));
         (0..=hosts).chain([STRANGER]).for_each(|host| Net.plug(host));
         Net
+    }
+
+    /// The namespaces go, once nobody is in them.
+    pub fn end(self) {
+        let _ = Command::new("umount").args(["-l", "/run"]).output();
     }
 
     fn plug(self, host: usize) {

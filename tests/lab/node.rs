@@ -1,36 +1,30 @@
 //! One host: a real nginx, and the daemon under test.
 
 use crate::net::Net;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use crate::nginx::Nginx;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 pub struct Node {
     pub host: usize,
     net: Net,
     dir: PathBuf,
-    nginx: Child,
+    pub nginx: Nginx,
     daemon: Option<Child>,
     /// What executes the daemon in its turn, with other clocks for instance.
     pub wrapper: Vec<String>,
+    /// More lines of the check of nginx.
+    pub check: String,
 }
 
 impl Node {
     pub fn new(net: Net, dir: PathBuf, host: usize) -> Node {
-        let root = dir.join("nginx");
-        fs::create_dir_all(&root).unwrap();
-        let config = format!(
-            "user root; pid {0}/nginx.pid; error_log {0}/error.log; worker_processes 1; events {{}}\n\
-             http {{ access_log off; server {{ listen 80; listen [::]:80; location / {{ return 200 'lb{host}'; }} }} }}\n",
-            root.display()
-        );
-        fs::write(root.join("nginx.conf"), config).unwrap();
-        let nginx = start_nginx(net, &root, host);
-        Node { host, net, dir, nginx, daemon: None, wrapper: Vec::new() }
+        let nginx = Nginx::new(net, dir.join("nginx"), host);
+        Node { host, net, dir, nginx, daemon: None, wrapper: Vec::new(), check: String::new() }
     }
 
     pub fn name(&self) -> String {
@@ -65,7 +59,7 @@ impl Node {
     }
 
     fn node_options(&self, priority: u8) -> Vec<String> {
-        let nginx = self.dir.join("nginx/nginx.pid");
+        let nginx = self.nginx.pid_file();
         ["--name", &self.name(), "--listen", &format!("10.0.0.{}", 10 + self.host), "--interface", "eth0"]
             .into_iter()
             .chain(["--priority", &priority.to_string(), "--nginx-url", "http://127.0.0.1/"])
@@ -79,6 +73,7 @@ impl Node {
         let words: Vec<&str> =
             ["init", "--vip", vip].into_iter().chain(options.iter().map(String::as_str)).collect();
         self.must(&words);
+        self.add_to_check();
     }
 
     pub fn join(&self, first: &Node, priority: u8, role: &str) {
@@ -92,6 +87,12 @@ impl Node {
             .chain(options.iter().map(String::as_str))
             .collect();
         self.must(&words);
+        self.add_to_check();
+    }
+
+    /// It is the last section of the file.
+    fn add_to_check(&self) {
+        self.set_config(&(self.config() + &self.check));
     }
 
     pub fn start(&mut self) {
@@ -176,16 +177,15 @@ impl Node {
 
     /// The master and its workers.
     pub fn signal_nginx(&self, signal: Signal) {
-        kill_process_group(Pid::from_child(&self.nginx), signal).unwrap();
+        self.nginx.signal(signal);
     }
 
     pub fn kill_nginx(&mut self) {
-        self.signal_nginx(Signal::KILL);
-        self.nginx.wait().unwrap();
+        self.nginx.kill();
     }
 
     pub fn start_nginx(&mut self) {
-        self.nginx = start_nginx(self.net, &self.dir.join("nginx"), self.host);
+        self.nginx.start();
     }
 
     /// `None`: the daemon does not answer.
@@ -194,16 +194,12 @@ impl Node {
     }
 }
 
-/// In a process group of its own, so that its workers end with it.
-fn start_nginx(net: Net, root: &std::path::Path, host: usize) -> Child {
-    let _ = fs::remove_file(root.join("nginx.pid"));
-    let mut command = net.command(host, "/usr/sbin/nginx");
-    command.arg("-p").arg(root).arg("-c").arg(root.join("nginx.conf")).args(["-g", "daemon off;"]);
-    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap();
-    let until = Instant::now() + Duration::from_secs(5);
-    while fs::read_to_string(root.join("nginx.pid")).map_or(true, |pid| pid.trim().is_empty()) {
-        assert!(Instant::now() < until, "nginx does not start: is nginx installed?");
-        std::thread::sleep(Duration::from_millis(5));
+/// A later lab of the same process begins without it.
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
     }
-    child
 }
