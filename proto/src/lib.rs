@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arp;
+pub mod checksum;
 pub mod cluster;
 pub mod codec;
 pub mod control;
@@ -12,5 +13,6 @@ pub mod member;
 pub mod ndp;
 pub mod token;
 pub mod units;
+pub mod vrrp;
 
 pub use units::{AddrId, ClusterId, Incarnation, MacAddr, NodeId, Priority, Role, Term, VipId};

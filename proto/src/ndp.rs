@@ -12,6 +12,7 @@
 //! ```
 //! [`Packet`] shows a frame, [`Repr`] means one. What parses, emits the bytes back, less Ethernet's padding.
 
+use crate::checksum::Sum;
 use crate::ethernet::{self, BadFrame, Header, octets};
 use crate::units::MacAddr;
 use std::net::Ipv6Addr;
@@ -160,7 +161,7 @@ impl<'a> Packet<'a> {
     }
 
     fn checksum(&self) -> u16 {
-        checksum(&self.0[22..54], &self.0[ICMP..])
+        checksum(self.from(), self.to(), &self.0[ICMP..])
     }
 }
 
@@ -199,7 +200,7 @@ impl Repr {
         frame.extend(self.flags.to_be_bytes());
         frame.extend(self.target.octets());
         frame.extend(&self.options);
-        let checksum = checksum(&frame[22..54], &frame[ICMP..]);
+        let checksum = checksum(self.from, self.to, &frame[ICMP..]);
         frame[56..58].copy_from_slice(&checksum.to_be_bytes());
         frame
     }
@@ -253,15 +254,9 @@ fn multicast_mac(group: Ipv6Addr) -> MacAddr {
 }
 
 /// RFC 4443, 2.3: over the pseudo-header and the message, as if its checksum field were zero.
-fn checksum(addresses: &[u8], message: &[u8]) -> u16 {
-    let pairs = addresses.chunks(2).chain(message[..2].chunks(2)).chain(message[4..].chunks(2));
-    let words = pairs.map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
-    // A frame has at most 32 K words of 16 bits: no overflow.
-    let mut sum = words.sum::<u32>() + message.len() as u32 + u32::from(ICMPV6);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
+fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
+    let sum = Sum::default().pseudo_header(from.into(), to.into(), ICMPV6, message.len());
+    sum.bytes(&message[..2]).bytes(&message[4..]).checksum()
 }
 
 #[cfg(test)]
@@ -346,7 +341,8 @@ mod tests {
             let mut frame = bytes(if solicit { SOLICIT } else { ADVERT });
             noise.iter().for_each(|(at, byte)| { let at = at % frame.len(); frame[at] = *byte; });
             if mended {
-                let sum = checksum(&frame[22..54], &frame[ICMP..]);
+                let (from, to) = (octets::<16>(&frame, 22), octets::<16>(&frame, 38));
+                let sum = checksum(from.into(), to.into(), &frame[ICMP..]);
                 frame[56..58].copy_from_slice(&sum.to_be_bytes());
             }
             frame.extend(tail);
