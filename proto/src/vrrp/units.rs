@@ -105,7 +105,7 @@ impl TryFrom<Duration> for Centis {
     fn try_from(duration: Duration) -> Result<Centis, BadUnit> {
         const CENTI: u128 = 10_000_000;
         let nanos = duration.as_nanos();
-        let exact = u16::try_from(nanos / CENTI).ok().filter(|_| nanos % CENTI == 0);
+        let exact = u16::try_from(nanos / CENTI).ok().filter(|_| nanos.is_multiple_of(CENTI));
         exact.and_then(Centis::new).ok_or_else(|| BadUnit {
             what: "an interval of VRRP version 3 (10 ms to 40.95 s, in steps of 10 ms)",
             text: format!("{duration:?}"),

@@ -48,8 +48,11 @@ fn pcap(packets: &[Vec<u8>]) -> Vec<u8> {
 #[test]
 #[ignore = "needs tshark"]
 fn tshark_has_no_complaints() {
+    // It reads version 3's checksum in one way only, so the other is bad to it.
+    let unknown = v3(Coverage::Message);
     let packets: Vec<Vec<u8>> = every_form()
         .iter()
+        .filter(|(repr, _)| *repr != unknown)
         .map(|(repr, source)| (repr, source, repr.emit(*source, group(*source))))
         .map(|(repr, source, message)| match repr.version {
             Version::V2 { auth: Auth::Ah, .. } => authenticated(&message),
@@ -64,7 +67,7 @@ fn tshark_has_no_complaints() {
 
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(text.matches("Virtual Router Redundancy Protocol").count(), packets.len(), "{text}");
-    for complaint in ["Expert Info", "Malformed", "incorrect", "Bad"] {
+    for complaint in ["[Expert Info", "Malformed", "incorrect", "Bad"] {
         assert!(!text.contains(complaint), "{complaint}: {text}");
     }
 }
