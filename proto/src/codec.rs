@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn the_bytes_do_not_change_between_releases() {
         let bytes = encode(&advert(300, vec![3]), 100).unwrap();
-        assert_eq!(bytes, [1, 0, 5, 251, 44, 1, 1, 2, 9, 0, 0, 1, 3, 1, 100, 1, 1, 0, 7, 1, 1]);
+        assert_eq!(bytes, [1, 0, 5, 251, 44, 1, 1, 2, 9, 0, 0, 0, 1, 3, 1, 100, 1, 1, 0, 7, 1, 1]);
     }
 
     /// The smallest packet that carries QUIC leaves this much; `members` and answers must fit as well as adverts.
