@@ -16,5 +16,7 @@ pub mod probe;
 pub mod quic;
 pub mod realtime;
 pub mod state;
+pub mod sysctl;
 pub mod systemd;
 pub mod tokens;
+pub mod vrrp;

@@ -228,7 +228,7 @@ fn tap(ifindex: u32, ethertype: u16) -> io::Result<AsyncFd<Socket>> {
 }
 
 #[allow(unsafe_code)]
-fn watch_descriptor(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+pub(super) fn watch_descriptor(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     // SAFETY: a socket2 socket keeps the same open descriptor until it is dropped.
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::ERROR) }?)
 }

@@ -7,6 +7,7 @@
 //! Each command opens a socket of its own (some 30 µs): no reconnecting, no answer that belongs to another, and
 //! a flood of the monitor's news cannot lose one.
 
+pub mod macvlan;
 mod monitor;
 
 use futures::TryStreamExt;
@@ -114,6 +115,14 @@ pub fn index_of(name: &str) -> Option<u32> {
     use rustix::net::{AddressFamily, SocketType, netdevice, socket};
     let any = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
     netdevice::name_to_index(any, name).ok()
+}
+
+/// `None`: there is no interface of that index.
+#[must_use]
+pub fn name_of(ifindex: u32) -> Option<String> {
+    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+    let any = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    netdevice::index_to_name(any, ifindex).ok()
 }
 
 /// Watches as long as a clone of it lives.
