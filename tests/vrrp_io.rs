@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "not all of it is needed here")]
 mod netns;
 
+use haclusterd::io::clock;
+use haclusterd::io::fence::mask::{self, Mask};
+use haclusterd::io::fence::{Fence, Gate};
 use haclusterd::io::netlink::macvlan::{self, MacvlanError};
 use haclusterd::io::netlink::{index_of, name_of};
 use haclusterd::io::vrrp::{GROUP_V4, GROUP_V6, Heard, Listener, Sender, To, VrrpError, Wire, ip_header};
@@ -14,6 +18,7 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::unbounded_channel;
@@ -387,39 +392,68 @@ fn a_setting_that_cannot_be_written_is_named() {
     });
 }
 
+const VIPS: [(&str, MacAddr); 2] = [("10.9.0.100", VIRTUAL), ("fd00::100", VIRTUAL_V6)];
+
+/// This host has the virtual addresses on virtual interfaces, which [`macvlan::ensure`] made.
+async fn virtual_addresses() {
+    addressed();
+    macvlan::ensure(v0(), "vrrp.51", VIRTUAL).await.unwrap();
+    macvlan::ensure(v0(), "vrrp6.51", VIRTUAL_V6).await.unwrap();
+    run("ip addr add 10.9.0.100/32 dev vrrp.51");
+    run("ip addr add fd00::100/128 dev vrrp6.51 nodad");
+}
+
+fn ping(address: &str) -> bool {
+    let words = format!("netns exec peer ping -c1 -W1 {address}");
+    Command::new("ip").args(words.split(' ')).output().unwrap().status.success()
+}
+
 /// RFC 9568, 8.1.2: with the strictest filter that a host may have, and with tables as empty as can be.
 #[test]
 fn clients_only_ever_learn_the_virtual_mac() {
     wired("clients_only_ever_learn_the_virtual_mac", || async {
-        addressed();
         write("net/ipv4/conf/all/rp_filter", "1");
-        macvlan::ensure(v0(), "vrrp.51", VIRTUAL).await.unwrap();
-        macvlan::ensure(v0(), "vrrp6.51", VIRTUAL_V6).await.unwrap();
-        run("ip addr add 10.9.0.100/32 dev vrrp.51");
-        run("ip addr add fd00::100/128 dev vrrp6.51 nodad");
-        let frames = at_peer(Frames::listen);
-        for (asked, mac) in
-            [("10.9.0.100", VIRTUAL), ("10.9.0.1", OURS), ("fd00::100", VIRTUAL_V6), ("fd00::1", OURS)]
-        {
-            for host in ["", "-n peer "] {
-                run(&format!("ip {host}neigh flush all"));
-            }
-            run(&format!("ip netns exec peer ping -c1 -W2 {asked}"));
-            let learnt = run(&format!("ip -n peer neigh show {asked} dev v1"));
-            assert!(learnt.contains(&mac.to_string()), "{asked}: {learnt}");
-        }
-        tokio::time::sleep(SOON).await;
-        let (mut virtuals, mut parents) = (0, 0);
-        for (sender, mac) in frames.arp() {
-            match sender.octets() {
-                [10, 9, 0, 100] => {
-                    virtuals += usize::from(mac == VIRTUAL) + 1000 * usize::from(mac != VIRTUAL)
+        virtual_addresses().await;
+        let masks = VIPS.map(|(addr, mac)| Mask { ifindex: v0(), addr: ip(addr), mac });
+        for masks in [&masks[..], &[]] {
+            mask::wear(masks).unwrap();
+            for (asked, mac) in VIPS.into_iter().chain([("10.9.0.1", OURS), ("fd00::1", OURS)]) {
+                for host in ["", "-n peer "] {
+                    run(&format!("ip {host}neigh flush all"));
                 }
-                [10, 9, 0, 1] => parents += usize::from(mac == OURS) + 1000 * usize::from(mac != OURS),
-                _ => {}
+                let frames = at_peer(Frames::listen);
+                assert!(ping(asked));
+                let learnt = run(&format!("ip -n peer neigh show {asked} dev v1"));
+                assert!(learnt.contains(&mac.to_string()), "{asked}: {learnt}");
+
+                let frames = frames.all();
+                let liars = frames.iter().filter_map(|frame| arp(frame)).filter(|(addr, from)| {
+                    (VIPS[0].0 == addr.to_string() && *from != VIRTUAL)
+                        || (addr.to_string() == "10.9.0.1" && *from != OURS)
+                });
+                assert_eq!(liars.collect::<Vec<_>>(), [], "{asked}");
+                let answers: Vec<_> = frames.iter().filter(|frame| is_answer(frame, ip(asked))).collect();
+                assert_eq!(answers.len(), 1, "{asked}");
+                let worn = if masks.is_empty() { OURS } else { mac };
+                assert_eq!(answers[0][6..12], worn.0, "the echo of {asked}");
             }
         }
-        assert!((1..1000).contains(&virtuals) && (1..1000).contains(&parents), "{virtuals} {parents}");
+    });
+}
+
+/// It stands on the parent, by which everything comes and goes.
+#[test]
+fn a_fence_on_the_parent_holds_for_virtual_interfaces() {
+    wired("a_fence_on_the_parent_holds_for_virtual_interfaces", || async {
+        virtual_addresses().await;
+        let (far, past) = (clock::now() + 20 * SOON, clock::now());
+        let gates = |until| VIPS.map(|(addr, _)| Gate { ifindex: v0(), addr: ip(addr), until });
+        let mut fence = Fence::start(&gates(past)).unwrap();
+        assert!(ping("10.9.0.1") && !ping(VIPS[0].0) && !ping(VIPS[1].0));
+        assert!(fence.open(&gates(far)).unwrap().closed.is_empty());
+        assert!(ping(VIPS[0].0) && ping(VIPS[1].0));
+        fence.close(&VIPS.map(|(addr, _)| ip(addr))).unwrap();
+        assert!(!ping(VIPS[0].0) && !ping(VIPS[1].0));
     });
 }
 
@@ -546,14 +580,19 @@ impl Frames {
         let mut buffer = [0; 2048];
         std::iter::from_fn(|| (&self.0).read(&mut buffer).ok().map(|len| buffer[..len].to_vec())).collect()
     }
+}
 
-    /// Who says to be where.
-    fn arp(&self) -> Vec<(Ipv4Addr, MacAddr)> {
-        let frames = self.all().into_iter().filter(|frame| frame[12..14] == [8, 6]);
-        let sender = |frame: Vec<u8>| {
-            let address: [u8; 4] = frame[28..32].try_into().unwrap();
-            (address.into(), MacAddr(frame[22..28].try_into().unwrap()))
-        };
-        frames.map(sender).collect()
+/// Who says to be where.
+fn arp(frame: &[u8]) -> Option<(Ipv4Addr, MacAddr)> {
+    let address: [u8; 4] = frame.get(28..32)?.try_into().ok()?;
+    (frame[12..14] == [8, 6]).then(|| (address.into(), MacAddr(frame[22..28].try_into().unwrap())))
+}
+
+fn is_answer(frame: &[u8], from: IpAddr) -> bool {
+    match from {
+        IpAddr::V4(from) => frame[12..14] == [8, 0] && frame[26..30] == from.octets() && frame[34] == 0,
+        IpAddr::V6(from) => {
+            frame[12..14] == [0x86, 0xdd] && frame[22..38] == from.octets() && frame[54] == 129
+        }
     }
 }

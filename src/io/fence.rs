@@ -20,6 +20,7 @@
 
 mod elements;
 mod error;
+pub mod mask;
 mod rules;
 mod socket;
 mod table;

@@ -2,12 +2,13 @@
 
 use super::table::{Family, NAME, Set, TABLE};
 use super::wire::{APPEND, Batch, Bytes, CREATE};
+use haclusterd_proto::MacAddr;
 
 const NEW_RULE: u8 = 6;
 
 const ARP: u16 = 0x0806;
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
+pub const IPV4: u16 = 0x0800;
+pub const IPV6: u16 = 0x86dd;
 
 /// Drops what has a guarded address whose gate is not open. All places count from the network header.
 pub struct Rule {
@@ -35,11 +36,7 @@ const ADVERTISEMENT: &[(u32, u8)] = &[(6, 58), (40, 136)];
 
 impl Rule {
     pub fn add(&self, batch: &mut Batch, chain: &str) {
-        const CHAIN: u16 = 2;
-        const EXPRESSIONS: u16 = 4;
-        batch.add(NEW_RULE, CREATE | APPEND, "add a rule", |new| {
-            new.text(TABLE, NAME).text(CHAIN, chain).nest(EXPRESSIONS, |list| self.expressions(list));
-        });
+        add(batch, NAME, chain, |list| self.expressions(list));
     }
 
     fn expressions(&self, list: &mut Bytes) {
@@ -56,6 +53,14 @@ impl Rule {
     }
 }
 
+pub fn add(batch: &mut Batch, table: &str, chain: &str, expressions: impl FnOnce(&mut Bytes)) {
+    const CHAIN: u16 = 2;
+    const EXPRESSIONS: u16 = 4;
+    batch.add(NEW_RULE, CREATE | APPEND, "add a rule", |new| {
+        new.text(TABLE, table).text(CHAIN, chain).nest(EXPRESSIONS, expressions);
+    });
+}
+
 /// All expressions work on this one: it keeps what was loaded last.
 const REGISTER: u32 = 1;
 /// The value of a register, in a nest.
@@ -70,7 +75,7 @@ fn expression(list: &mut Bytes, name: &str, fill: impl FnOnce(&mut Bytes)) {
     });
 }
 
-fn load_ethertype(list: &mut Bytes) {
+pub fn load_ethertype(list: &mut Bytes) {
     const TO: u16 = 1;
     const KEY: u16 = 2;
     const PROTOCOL: u32 = 1;
@@ -79,7 +84,7 @@ fn load_ethertype(list: &mut Bytes) {
     });
 }
 
-fn load(list: &mut Bytes, at: u32, length: u32) {
+pub fn load(list: &mut Bytes, at: u32, length: u32) {
     const TO: u16 = 1;
     const BASE: u16 = 2;
     const OFFSET: u16 = 3;
@@ -90,7 +95,7 @@ fn load(list: &mut Bytes, at: u32, length: u32) {
     });
 }
 
-fn equals(list: &mut Bytes, value: &[u8]) {
+pub fn equals(list: &mut Bytes, value: &[u8]) {
     const FROM: u16 = 1;
     const OPERATION: u16 = 2;
     const WITH: u16 = 3;
@@ -99,6 +104,26 @@ fn equals(list: &mut Bytes, value: &[u8]) {
         cmp.number(FROM, REGISTER).number(OPERATION, EQUAL).nest(WITH, |data| {
             data.bytes(VALUE, value);
         });
+    });
+}
+
+/// The MAC from which the packet goes out.
+pub fn write_source(list: &mut Bytes, mac: MacAddr) {
+    const TO: u16 = 1;
+    const DATA: u16 = 2;
+    const BASE: u16 = 2;
+    const OFFSET: u16 = 3;
+    const LENGTH: u16 = 4;
+    const FROM: u16 = 5;
+    const LINK_HEADER: u32 = 0;
+    const SOURCE_AT: u32 = 6;
+    expression(list, "immediate", |immediate| {
+        immediate.number(TO, REGISTER).nest(DATA, |data| {
+            data.bytes(VALUE, &mac.0);
+        });
+    });
+    expression(list, "payload", |payload| {
+        payload.number(FROM, REGISTER).number(BASE, LINK_HEADER).number(OFFSET, SOURCE_AT).number(LENGTH, 6);
     });
 }
 

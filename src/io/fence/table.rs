@@ -31,9 +31,9 @@ pub const NAME: &str = "haclusterd";
 /// For who lists the ruleset.
 const COMMENT: &[u8] = b"kept by haclusterd, and rebuilt when changed\0";
 
-const NEW_TABLE: u8 = 0;
+pub const NEW_TABLE: u8 = 0;
 const GET_TABLE: u8 = 1;
-const DELETE_TABLE: u8 = 2;
+pub const DELETE_TABLE: u8 = 2;
 const NEW_CHAIN: u8 = 3;
 const GET_CHAIN: u8 = 4;
 const GET_RULE: u8 = 7;
@@ -90,12 +90,12 @@ impl Family {
     }
 }
 
-struct Hook {
-    name: &'static str,
-    number: u32,
-    priority: i32,
-    step: &'static str,
-    rules: &'static [Rule],
+pub struct Hook {
+    pub name: &'static str,
+    pub number: u32,
+    pub priority: i32,
+    pub step: &'static str,
+    pub rules: &'static [Rule],
 }
 
 const HOOKS: [Hook; 2] = [
@@ -125,7 +125,7 @@ pub fn make(batch: &mut Batch) {
 pub fn hook(batch: &mut Batch, ifindex: u32, device: &str) {
     for hook in &HOOKS {
         let chain = format!("{}-{ifindex}", hook.name);
-        new_chain(batch, hook, &chain, device);
+        new_chain(batch, NAME, hook, &chain, device);
         for rule in hook.rules {
             rule.add(batch, &chain);
         }
@@ -136,7 +136,7 @@ pub fn hook(batch: &mut Batch, ifindex: u32, device: &str) {
 pub fn try_hooks(batch: &mut Batch, device: &str) {
     new_table(batch);
     for hook in &HOOKS {
-        new_chain(batch, hook, &format!("trial-{}", hook.name), device);
+        new_chain(batch, NAME, hook, &format!("trial-{}", hook.name), device);
     }
 }
 
@@ -168,7 +168,7 @@ fn new_set(batch: &mut Batch, set: Set, family: Family) {
     });
 }
 
-fn new_chain(batch: &mut Batch, hook: &Hook, chain: &str, device: &str) {
+pub fn new_chain(batch: &mut Batch, table: &str, hook: &Hook, chain: &str, device: &str) {
     const CHAIN_NAME: u16 = 3;
     const HOOK: u16 = 4;
     const TYPE: u16 = 7;
@@ -176,7 +176,7 @@ fn new_chain(batch: &mut Batch, hook: &Hook, chain: &str, device: &str) {
     const PRIORITY: u16 = 2;
     const DEVICE: u16 = 3;
     batch.add(NEW_CHAIN, CREATE, hook.step, |new| {
-        new.text(TABLE, NAME).text(CHAIN_NAME, chain).text(TYPE, "filter").nest(HOOK, |at| {
+        new.text(TABLE, table).text(CHAIN_NAME, chain).text(TYPE, "filter").nest(HOOK, |at| {
             at.number(HOOK_NUMBER, hook.number)
                 .bytes(PRIORITY, &hook.priority.to_be_bytes())
                 .text(DEVICE, device);

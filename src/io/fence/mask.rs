@@ -1,0 +1,82 @@
+//! What comes from a virtual address wears the virtual MAC.
+//!
+//! Routes know nothing of virtual interfaces: an answer to a client leaves by the interface that leads there, with that
+//! one's MAC. So its source is rewritten at the last moment, for clients near by and behind a gateway alike:
+//!
+//! ```text
+//! table netdev haclusterd-mask {
+//!     chain egress-2 {
+//!         type filter hook egress device "eth0" priority 900; policy accept;
+//!         ip saddr 10.9.0.100 ether saddr set 00:00:5e:00:01:33
+//!     }
+//! }
+//! ```
+//! A table of its own: nobody's safety depends on it, and it is not watched. Left behind by a crash, it does nothing on a
+//! host that does not have the addresses.
+
+use super::rules::{self, IPV4, IPV6};
+use super::table::{self, DELETE_TABLE, EGRESS_STEP, Hook, NEW_TABLE, TABLE, TABLE_STEP};
+use super::wire::{Batch, Bytes, CREATE};
+use super::{FenceError, present, socket};
+use haclusterd_proto::MacAddr;
+use std::net::IpAddr;
+
+const NAME: &str = "haclusterd-mask";
+/// Before the fence's own.
+const HOOK: Hook = Hook { name: "egress", number: 1, priority: 900, step: EGRESS_STEP, rules: &[] };
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mask {
+    /// The interface by which answers leave: the parent of the one that has the address.
+    pub ifindex: u32,
+    pub addr: IpAddr,
+    pub mac: MacAddr,
+}
+
+/// From now on these and no others, in one transaction. Those of an interface that is gone are left out.
+pub fn wear(masks: &[Mask]) -> Result<(), FenceError> {
+    let mut socket = socket()?;
+    let mut batch = socket.batch(None);
+    // Only what exists can be deleted.
+    new_table(&mut batch);
+    batch.add(DELETE_TABLE, 0, "delete its table", |table| {
+        table.text(TABLE, NAME);
+    });
+    if !masks.is_empty() {
+        new_table(&mut batch);
+    }
+    for (ifindex, device) in present(&socket, masks.iter().map(|mask| mask.ifindex)) {
+        let chain = format!("{}-{ifindex}", HOOK.name);
+        table::new_chain(&mut batch, NAME, &HOOK, &chain, &device);
+        for mask in masks.iter().filter(|mask| mask.ifindex == ifindex) {
+            rules::add(&mut batch, NAME, &chain, |list| mask.expressions(list));
+        }
+    }
+    Ok(socket.commit(batch)?)
+}
+
+fn new_table(batch: &mut Batch) {
+    batch.add(NEW_TABLE, CREATE, TABLE_STEP, |table| {
+        table.text(TABLE, NAME);
+    });
+}
+
+impl Mask {
+    /// The places count from the network header.
+    fn expressions(&self, list: &mut Bytes) {
+        rules::load_ethertype(list);
+        match self.addr {
+            IpAddr::V4(addr) => {
+                rules::equals(list, &IPV4.to_be_bytes());
+                rules::load(list, 12, 4);
+                rules::equals(list, &addr.octets());
+            }
+            IpAddr::V6(addr) => {
+                rules::equals(list, &IPV6.to_be_bytes());
+                rules::load(list, 8, 16);
+                rules::equals(list, &addr.octets());
+            }
+        }
+        rules::write_source(list, self.mac);
+    }
+}
