@@ -1,9 +1,9 @@
-//! VRRP's raw sockets (RFC 9568, and RFC 2338's authentication header): the bytes of its messages, in and out. What they
-//! mean, and whether they are right, is another's business.
+//! VRRP's raw sockets (RFC 9568, and the authentication header of RFC 2338): the bytes of its messages, in and out. What
+//! they mean, and whether they are right, is another's business.
 //!
-//! A socket belongs to an interface as the kernel numbers it, so it outlives a link that goes down and comes back, and a
-//! new name. A deleted interface takes its sockets along: a listener stays silent, a sender fails, and both are to be
-//! opened anew.
+//! A socket belongs to an interface as the kernel numbers it, so it outlives a new name, and a link that goes down and
+//! comes back (IPv6 up to a second after it, when the kernel has looked at the carrier). A deleted interface takes its
+//! sockets along: a listener stays silent, a sender fails, and both are to be opened anew.
 
 mod packet;
 
@@ -227,7 +227,7 @@ impl Sender {
     }
 
     /// The message goes out as it is: its checksum, and for [`Wire::V4Ah`] the authentication header before it, are the
-    /// caller's. [`ip_header`] shows what that header must cover. RFC 9568 wants a link-local source for IPv6 multicast.
+    /// caller's; [`ip_header`] shows what that one must cover. RFC 9568 wants a link-local source for IPv6 multicast.
     pub fn send(&self, source: IpAddr, to: To, message: &[u8]) -> Result<(), VrrpError> {
         let interface = Interface(self.ifindex);
         let foreign = |address| VrrpError::Family { interface, wire: self.wire, address };

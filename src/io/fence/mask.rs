@@ -11,8 +11,8 @@
 //!     }
 //! }
 //! ```
-//! A table of its own: nobody's safety depends on it, and it is not watched. Left behind by a crash, it does nothing on a
-//! host that does not have the addresses.
+//! A table of its own: nobody's safety depends on it, and it is not watched. Left behind by a crash, it does nothing on
+//! a host that does not have the addresses.
 
 use super::rules::{self, IPV4, IPV6};
 use super::table::{self, DELETE_TABLE, EGRESS_STEP, Hook, NEW_TABLE, TABLE, TABLE_STEP};

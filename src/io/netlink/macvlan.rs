@@ -1,12 +1,12 @@
 //! Interfaces with VRRP's virtual MAC: macvlans on top of the interface whose network they serve.
 //!
-//! Their mode is *bridge*. With a *private* one, as with any that is up and has the MAC from which a frame comes, the
-//! parent no longer hears the adverts and ARP of another host that uses the same virtual MAC; and who is up on two
-//! hosts at once must hear himself contradicted. The macvlans of one host can hear each other instead, which harms
-//! nobody: what they say is for hosts outside.
+//! Their mode is *bridge*. A *private* one that is up keeps for itself whatever is sent to all from its own MAC: the
+//! parent would no longer hear the adverts and the ARP of another host with the same virtual MAC, when two that both think
+//! they own it most need to hear each other. In exchange the macvlans of one host hear each other, which harms nobody.
 //!
 //! One that is up speaks (multicast reports), and switches learn its MAC from that. So only who owns the addresses
-//! may have one: [`ensure`] it before they are added, [`remove`] it after they are gone.
+//! may have one: [`ensure`] it before they are added, [`remove`] it after they are gone. Both take the kernel
+//! milliseconds, to remove one some ten: not for a loop that has adverts to send in time.
 //!
 //! Ours carry an alias that says so. It also keeps what the settings of the parent were before, so that a later run can
 //! restore them when this one has crashed.
