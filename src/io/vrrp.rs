@@ -1,5 +1,5 @@
-//! VRRP's raw sockets (RFC 9568, and the authentication header of RFC 2338): the bytes of its messages, in and out. What
-//! they mean, and whether they are right, is another's business.
+//! VRRP's raw sockets (RFC 9568, and the authentication header of RFC 2338): the bytes of its messages, in and out.
+//! What they mean, and whether they are right, is another's business.
 //!
 //! A socket belongs to an interface as the kernel numbers it, so it outlives a new name, and a link that goes down and
 //! comes back (IPv6 up to a second after it, when the kernel has looked at the carrier). A deleted interface takes its

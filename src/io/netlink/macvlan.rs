@@ -1,8 +1,9 @@
 //! Interfaces with VRRP's virtual MAC: macvlans on top of the interface whose network they serve.
 //!
 //! Their mode is *bridge*. A *private* one that is up keeps for itself whatever is sent to all from its own MAC: the
-//! parent would no longer hear the adverts and the ARP of another host with the same virtual MAC, when two that both think
-//! they own it most need to hear each other. In exchange the macvlans of one host hear each other, which harms nobody.
+//! parent would no longer hear the adverts and the ARP of another host with the same virtual MAC, when two that both
+//! think they own it most need to hear each other. In exchange the macvlans of one host hear each other, which harms
+//! nobody.
 //!
 //! One that is up speaks (multicast reports), and switches learn its MAC from that. So only who owns the addresses
 //! may have one: [`ensure`] it before they are added, [`remove`] it after they are gone. Both take the kernel
