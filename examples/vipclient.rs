@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+#[allow(dead_code, reason = "the lab reads more of it")]
 #[path = "../tests/lab/client.rs"]
 mod client;
 

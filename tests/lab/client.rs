@@ -70,6 +70,8 @@ pub struct Report {
     pub asked: usize,
     /// Who answered, in the order of the questions, without repetitions.
     pub answered: Vec<String>,
+    /// When each of them first answered.
+    pub since: Vec<Instant>,
 }
 
 /// `all`: in the order in which they were sent.
@@ -79,9 +81,17 @@ pub fn report(all: &[Asked]) -> Report {
     moments.extend(all.first().into_iter().chain(all.last()).map(|a| a.sent));
     moments.sort_unstable();
     let gap = moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(Duration::MAX);
-    let mut answered: Vec<String> = all.iter().filter_map(|a| a.answer.clone().ok()).collect();
-    answered.dedup();
-    Report { gap, failed: all.iter().filter(|a| a.answer.is_err()).count(), asked: all.len(), answered }
+    let mut turns: Vec<(String, Instant)> =
+        all.iter().filter_map(|a| Some((a.answer.clone().ok()?, a.done))).collect();
+    turns.dedup_by(|a, b| a.0 == b.0);
+    let (answered, since) = turns.into_iter().unzip();
+    Report {
+        gap,
+        failed: all.iter().filter(|a| a.answer.is_err()).count(),
+        asked: all.len(),
+        answered,
+        since,
+    }
 }
 
 #[cfg(test)]
