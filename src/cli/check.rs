@@ -32,7 +32,7 @@ pub fn run(args: &Args, path: &Path) -> u8 {
     if args.run {
         return run_checks(config);
     }
-    let (vips, checks, name) = (config.vips.len(), config.checks.len(), &config.node.name);
+    let (vips, checks, name) = (config.all_vips().count(), config.checks.len(), &config.node.name);
     print::say(&format!("{}: good: node {name}, {vips} VIPs, {checks} checks\n", path.display()));
     0
 }

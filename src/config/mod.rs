@@ -8,6 +8,7 @@ mod digest;
 mod error;
 mod hint;
 mod parse;
+mod vrrp;
 mod write;
 
 pub use check::{
@@ -15,6 +16,7 @@ pub use check::{
 };
 pub use error::{ConfigError, Fault, Problem};
 pub use parse::values::{address, cidr, interface, name, node_address, priority, url, vip_address};
+pub use vrrp::Vrrp;
 pub use write::NewNode;
 
 use crate::engine::time::Timers;
@@ -31,7 +33,10 @@ pub const DEFAULT_PORT: u16 = 7946;
 pub struct Config {
     pub node: Node,
     pub cluster: Cluster,
+    /// Whose owner the cluster elects.
     pub vips: Vec<Vip>,
+    /// Whose master VRRP elects.
+    pub routers: Vec<Vrrp>,
     pub checks: Vec<Check>,
 }
 
@@ -84,6 +89,11 @@ impl Config {
     /// `path` is only for the messages.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         parse::config(text, path)
+    }
+
+    /// All groups of addresses that this node may ever hold.
+    pub fn all_vips(&self) -> impl Iterator<Item = &Vip> {
+        self.vips.iter().chain(self.routers.iter().map(|router| &router.vip))
     }
 
     /// The key whose new value only a restart can bring into force: it is in the certificate, the socket is bound to

@@ -230,8 +230,7 @@ impl Core {
         // A VIP that is to lie elsewhere is taken off its old place first.
         let places = |config: &Config| -> Vec<_> {
             config
-                .vips
-                .iter()
+                .all_vips()
                 .map(|v| (v.id, v.interface.clone(), v.label.clone(), v.addresses.clone()))
                 .collect()
         };
@@ -253,7 +252,7 @@ impl Core {
     fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.engine.snapshot(clock::wall(), clock::now());
         for vip in &mut snapshot.vips {
-            let Some(config) = self.config.vips.iter().find(|config| config.id.to_string() == vip.id) else {
+            let Some(config) = self.config.all_vips().find(|config| config.id.to_string() == vip.id) else {
                 continue;
             };
             vip.addresses = config.addresses.iter().map(ToString::to_string).collect();
@@ -261,7 +260,7 @@ impl Core {
         }
         let gates = self.ports.gates();
         snapshot.cluster.fence = gates.missing().is_none();
-        if let Some(reason) = gates.missing().filter(|_| !self.config.vips.is_empty()) {
+        if let Some(reason) = gates.missing().filter(|_| self.config.all_vips().next().is_some()) {
             snapshot.warnings.push(format!("no fence: {reason}"));
         }
         let counters = [
@@ -276,6 +275,9 @@ impl Core {
             ("frames_unsent", self.ports.counters.unsent.load(Ordering::Relaxed)),
         ];
         snapshot.counters.extend(counters.map(|(name, count)| (name.to_owned(), count)));
+        for (name, count) in self.ports.vrrp_counters() {
+            *snapshot.counters.entry(name).or_default() += count;
+        }
         snapshot
     }
 }

@@ -8,8 +8,9 @@ mod core;
 mod heritage;
 mod office;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Vrrp};
 use crate::engine::heir::Memory;
+use crate::engine::routers::RouterConfig;
 use crate::engine::{self, VipConfig};
 use crate::io::control::ControlError;
 use crate::io::gossip::GossipError;
@@ -276,6 +277,26 @@ fn verify_voters(identity: &Identity, signed: &SignedVoters) -> Result<(), Strin
     verified.map_err(|_| "its signature is not the cluster's CA's".into())
 }
 
+fn router_config(router: &Vrrp) -> RouterConfig {
+    RouterConfig {
+        vip: router.vip.id,
+        name: router.vip.name.clone(),
+        vrid: router.vrid,
+        settings: engine::vrrp::Settings {
+            version: router.version,
+            interval: router.interval,
+            preempt: router.vip.preempt,
+            preempt_delay: router.vip.preempt_delay,
+            eager: router.eager,
+        },
+        priority: router.priority,
+        addresses: router.vip.ips().collect(),
+        peers: router.peers.clone(),
+        group: router.group.clone(),
+        announce_refresh: router.vip.announce_refresh.unwrap_or_default(),
+    }
+}
+
 fn engine_config(
     config: &Config,
     identity: &Identity,
@@ -311,6 +332,7 @@ fn engine_config(
         gateway: config.cluster.gateway.is_some(),
         strict_health: config.cluster.strict_health,
         vips: vips.collect(),
+        routers: config.routers.iter().map(router_config).collect(),
         checks: probe::checks(&config.checks),
     }
 }

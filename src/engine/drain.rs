@@ -21,7 +21,9 @@ impl Engine {
 
     pub(super) fn finish_drain(&mut self, now: Instant) {
         let Some(drain) = &self.drain else { return };
-        let clear = self.vips.iter().all(|v| v.addresses.is_absent() && !v.seat.wants()) && !self.dirty;
+        let clear = self.vips.iter().all(|v| v.addresses.is_absent() && !v.seat.wants())
+            && self.routers.iter().all(|router| router.addresses.is_absent())
+            && !self.dirty;
         let alone = self.listeners().is_empty();
         match drain {
             Drain::Stopping { since } if clear || now >= *since + DRAIN => {

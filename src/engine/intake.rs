@@ -101,6 +101,9 @@ impl Engine {
     }
 
     pub(super) fn interface(&mut self, vip: VipId, state: Result<MacAddr, String>, now: Instant) {
+        if let Some(at) = self.router_at(vip) {
+            return self.router_interface(at, state, now);
+        }
         let Some(vip) = self.vips.iter_mut().find(|v| v.id() == vip) else { return };
         vip.reported = true;
         if vip.interface == state {
@@ -118,6 +121,9 @@ impl Engine {
     }
 
     pub(super) fn installed(&mut self, vip: VipId, result: Result<(), String>, now: Instant) {
+        if let Some(at) = self.router_at(vip) {
+            return self.router_installed(at, result, now);
+        }
         let renew = self.renew();
         let Some(vip) = self.vips.iter_mut().find(|v| v.id() == vip) else { return };
         vip.addresses.installed(result.is_ok(), renew, now);
@@ -131,20 +137,28 @@ impl Engine {
     }
 
     pub(super) fn removed(&mut self, vip: VipId, result: Result<(), String>, now: Instant) {
-        let Some(vip) = self.vips.iter_mut().find(|v| v.id() == vip) else { return };
-        vip.addresses.removed(result.is_ok(), now);
+        let Some((name, addresses)) = self.addresses_of(vip) else { return };
+        addresses.removed(result.is_ok(), now);
         if let Err(reason) = result {
-            let text = format!("{}: {reason}", vip.config.name);
+            let text = format!("{name}: {reason}");
             self.warn_once(text, now);
         }
     }
 
     pub(super) fn address_lost(&mut self, vip: VipId, now: Instant) {
-        let Some(vip) = self.vips.iter_mut().find(|v| v.id() == vip) else { return };
-        if vip.addresses.lost(now) {
-            let text = format!("{}: somebody removed its address; it is added again", vip.config.name);
+        let Some((name, addresses)) = self.addresses_of(vip) else { return };
+        if addresses.lost(now) {
+            let text = format!("{name}: somebody removed its address; it is added again");
             self.warn_once(text, now);
         }
+    }
+
+    /// Whoever elects their owner.
+    fn addresses_of(&mut self, vip: VipId) -> Option<(String, &mut Vip)> {
+        let routers = self.routers.iter_mut().map(|r| (r.config.vip, &r.config.name, &mut r.addresses));
+        let vips = self.vips.iter_mut().map(|v| (v.config.id, &v.config.name, &mut v.addresses));
+        let (_, name, addresses) = routers.chain(vips).find(|(id, ..)| *id == vip)?;
+        Some((name.clone(), addresses))
     }
 
     pub(super) fn claim(&mut self, vip: VipId, mac: MacAddr, now: Instant) {
@@ -190,6 +204,7 @@ impl Engine {
         for gone in old.into_iter().filter(|vip| !vip.addresses.is_absent()) {
             self.out.push(Action::Remove(gone.id()));
         }
+        self.routers_reconfigured(&config.routers, now);
         self.config = config;
         self.dirty = true;
         self.info("the configuration was reloaded".into(), now);

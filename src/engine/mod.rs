@@ -18,6 +18,7 @@ pub mod lease;
 pub mod peers;
 pub mod rank;
 mod reform;
+pub mod routers;
 pub mod seat;
 mod speech;
 mod status;
@@ -25,6 +26,7 @@ pub mod time;
 pub mod vip;
 pub mod voter;
 pub mod voters;
+pub mod vrrp;
 
 use claims::Claims;
 use elect::{Elect, Owner};
@@ -37,9 +39,11 @@ use health::{CheckConfig, Health, Outcome};
 use heir::Memory;
 use lease::Lease;
 use peers::{Peers, Receipt};
+use routers::{Heard, RouterConfig, RouterState};
 use seat::{Change, Seat};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 use time::{Instant, Timers};
 use vip::{Act, Vip};
@@ -87,6 +91,7 @@ pub struct Config {
     /// Who has a check that is down comes after all who are healthy, whatever the weights.
     pub strict_health: bool,
     pub vips: Vec<VipConfig>,
+    pub routers: Vec<RouterConfig>,
     pub checks: Vec<CheckConfig>,
 }
 
@@ -128,6 +133,13 @@ pub enum Input {
         mac: MacAddr,
     },
     GatewayAnswered,
+    /// An advert for a virtual router of ours.
+    Vrrp(Box<Heard>),
+    /// The address that the virtual router's adverts come from, if its interface has one.
+    Primary {
+        vip: VipId,
+        address: Option<IpAddr>,
+    },
     /// A set that the CA key signed, from a peer's [`Message::Voters`] or by our own key; the edge has verified it.
     Voters(SignedVoters),
     VotersStored {
@@ -167,6 +179,11 @@ pub enum Action {
     /// Ask the wire who answers for the VIP.
     Probe(VipId),
     ProbeGateway,
+    /// Send an advert of this virtual router.
+    Vrrp {
+        vip: VipId,
+        priority: u8,
+    },
     Publish(Box<MemberRecord>),
     SignVoters(VoterSet),
     StoreVoters(SignedVoters),
@@ -233,6 +250,7 @@ pub struct Engine {
     voter: Voter,
     voters: Voters,
     vips: Vec<VipState>,
+    routers: Vec<RouterState>,
     next_advert: Instant,
     next_housekeeping: Instant,
     gateway_at: Option<Instant>,
@@ -278,6 +296,7 @@ impl Engine {
             voter: Voter::new(config.record.incarnation, config.timers, config.earlier_lease, now),
             voters: Voters::new(me, voters, now),
             vips: config.vips.iter().map(|vip| VipState::new(vip.clone(), now)).collect(),
+            routers: config.routers.iter().map(|router| RouterState::new(router.clone(), now)).collect(),
             next_advert: now,
             next_housekeeping: now + HOUSEKEEPING,
             gateway_at: None,
@@ -321,6 +340,7 @@ impl Engine {
             self.advertise(now);
             self.settle(now);
         }
+        self.run_routers(now);
         self.keep_house(now);
         self.publish(now);
         self.finish_drain(now);
@@ -341,6 +361,8 @@ impl Engine {
             Input::Removed { vip, result } => self.removed(vip, result, now),
             Input::AddressLost(vip) => self.address_lost(vip, now),
             Input::Claim { vip, mac } => self.claim(vip, mac, now),
+            Input::Vrrp(heard) => self.vrrp(&heard, now),
+            Input::Primary { vip, address } => self.router_primary(vip, address),
             Input::GatewayAnswered => self.gateway_at = Some(now),
             Input::Voters(signed) => self.offer_voters(&signed),
             Input::VotersStored { stamp, result } => self.voters_stored(stamp, result, now),
@@ -455,6 +477,7 @@ impl Elect for Engine {
         vips.chain(self.voter.deadline(now))
             .chain([self.next_advert])
             .chain(self.flaps.deadline())
+            .chain(self.routers_deadline())
             .chain(drain)
             .min()
     }

@@ -3,7 +3,8 @@
 use super::elect::{Elect, Owner};
 use super::peers::Peer;
 use super::time::Instant;
-use super::{Engine, VipState};
+use super::vrrp::State as RouterRole;
+use super::{Engine, VipState, routers};
 use haclusterd_proto::control::{
     Cluster, Event, Health, Member, MemberState, Mode, SCHEMA, Snapshot, Vip, VipState as State,
 };
@@ -26,17 +27,19 @@ impl Engine {
             version: self.config.record.version.clone(),
             node: self.config.record.name.clone(),
             cluster: self.cluster_view(&members, now),
-            vips: self.vips.iter().map(|vip| self.vip_view(vip, now)).collect(),
+            vips: self
+                .vips
+                .iter()
+                .map(|vip| self.vip_view(vip, now))
+                .chain((0..self.routers.len()).map(|at| self.router_view(at, now)))
+                .collect(),
             warnings: self.warnings(now),
             events: self
                 .events
                 .iter()
                 .map(|(at, e)| Event { age_ms: ms(now.since(*at)), text: e.text.clone() })
                 .collect(),
-            counters: BTreeMap::from([
-                ("checks_failed".to_owned(), self.failed),
-                ("checks_saturated".to_owned(), self.saturated),
-            ]),
+            counters: self.counters(),
             members,
         }
     }
@@ -116,10 +119,11 @@ impl Engine {
 
     fn my_view(&self, wall: i64, now: Instant) -> Member {
         let record = self.published.as_ref().unwrap_or(&self.config.record);
-        let held = self.vips.iter().filter(|v| v.addresses.is_held());
+        let held = self.vips.iter().filter(|v| v.addresses.is_held()).map(|v| &v.config.name);
+        let led = self.routers.iter().filter(|r| r.addresses.is_held()).map(|r| &r.config.name);
         Member {
             me: true,
-            vips: held.map(|v| v.config.name.clone()).collect(),
+            vips: held.chain(led).cloned().collect(),
             held_down_ms: some_ms(self.held_down(self.me(), now)),
             ..self.view(record, wall)
         }
@@ -196,6 +200,50 @@ impl Engine {
         }
     }
 
+    /// In the words of VRRP: a master is named by its address, for nothing else is known of it.
+    fn router_view(&self, at: usize, now: Instant) -> Vip {
+        let router = &self.routers[at];
+        let state = router.router.state();
+        let mine = state == RouterRole::Master;
+        let master = router.master.filter(|(advert, heard)| now.since(*heard) < advert.interval * 4);
+        let settings = &router.config.settings;
+        let what = format!("VRRPv{} VRID {}", routers::version(settings.version), router.config.vrid);
+        let why = match (state, master) {
+            (RouterRole::Master, _) => format!("{what}: priority {}", router.router.priority()),
+            (RouterRole::Backup, Some((advert, _))) => {
+                format!(
+                    "{what}: priority {}, and the master has {}",
+                    router.router.priority(),
+                    advert.priority
+                )
+            }
+            (RouterRole::Backup, None) => format!("{what}: no master is heard"),
+            (RouterRole::Init, _) => format!("{what}: fault: {}", self.why_fault(at, now)),
+        };
+        let owner = match mine {
+            true => Some(self.config.record.name.clone()),
+            false => master.map(|(advert, _)| advert.source.to_string()),
+        };
+        Vip {
+            name: router.config.name.clone(),
+            id: router.id().to_string(),
+            addresses: Vec::new(),
+            interface: String::new(),
+            state: match owner {
+                None => State::Unowned,
+                Some(_) if mine && !router.addresses.is_held() => State::Moving,
+                Some(_) => State::Active,
+            },
+            owner,
+            mine,
+            term: 0,
+            since_ms: Some(ms(now.since(router.since))),
+            lease_ms: router.router.until().map(|until| ms(until.since(now))),
+            next: None,
+            why,
+        }
+    }
+
     fn reported_stranger(&self, vip: &VipState, now: Instant) -> Option<MacAddr> {
         self.stranger(vip, now).filter(|_| vip.claims.certain(now))
     }
@@ -243,6 +291,13 @@ impl Engine {
             (true, None) => format!("no candidate; here: {}", self.reason(now)),
             (false, _) => "about to be taken".into(),
         }
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let checks =
+            [("checks_failed".to_owned(), self.failed), ("checks_saturated".to_owned(), self.saturated)];
+        let refused = self.refused_adverts().into_iter();
+        checks.into_iter().chain(refused.map(|(why, count)| (why.name().to_owned(), count))).collect()
     }
 
     fn warnings(&self, now: Instant) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! The world, a file an adapter. Adapters act and report; they decide nothing.
 
+pub mod adverts;
 pub mod clock;
 pub mod control;
 pub mod fence;

@@ -3,13 +3,14 @@
 //! Kernel calls are awaited in the loop: they take some hundred microseconds, and in order they need no queue.
 //! Everything that could take longer (disk, signing) goes to the other thread through [`Ports::work`].
 
+use super::adverts::Adverts;
 use super::clock;
 use super::fence::Gate;
 use super::gates::Gates;
 use super::neighbor::{Claim, ClaimKind, Neighbor};
 use super::netlink::{self, Address, Kernel};
 use super::quic::Transport;
-use crate::config::{Config, Vip};
+use crate::config::{Config, Vip, Vrrp};
 use crate::engine::heir::Memory;
 use crate::engine::time::Instant;
 use crate::engine::{Action, Input};
@@ -60,8 +61,13 @@ pub struct Ports {
     transport: Transport,
     kernel: Kernel,
     gates: Gates,
+    /// Those of the virtual routers as well.
     vips: Vec<Vip>,
+    routers: Vec<Vrrp>,
+    adverts: Adverts,
     gateway: Option<IpAddr>,
+    /// This host's own addresses, as they came.
+    own: Vec<(u32, IpNet)>,
     links: BTreeMap<String, Link>,
     /// Where each VIP's addresses were put: the interface may have another name by the time they are removed.
     placed: BTreeMap<VipId, Vec<(u32, IpNet)>>,
@@ -89,8 +95,11 @@ impl Ports {
             transport,
             kernel,
             gates,
-            vips: config.vips.clone(),
+            vips: config.all_vips().cloned().collect(),
+            routers: config.routers.clone(),
+            adverts: Adverts::new(config.routers.clone(), inputs.clone()),
             gateway: config.cluster.gateway,
+            own: Vec::new(),
             links: BTreeMap::new(),
             placed: BTreeMap::new(),
             inputs,
@@ -118,6 +127,7 @@ impl Ports {
             Action::Announce(vip) => self.each_address(vip, Neighbor::announce),
             Action::Probe(vip) => self.each_address(vip, Neighbor::probe),
             Action::ProbeGateway => self.probe_gateway(),
+            Action::Vrrp { vip, priority } => self.advertise(vip, priority),
             Action::Publish(record) => (self.work)(Work::Publish(record)),
             Action::SignVoters(set) => (self.work)(Work::Sign(set)),
             Action::Dismiss(nodes) => (self.work)(Work::Dismiss(nodes)),
@@ -205,6 +215,20 @@ impl Ports {
         }
     }
 
+    fn advertise(&self, vip: VipId, priority: u8) {
+        let Some(router) = self.routers.iter().find(|router| router.vip.id == vip) else { return };
+        let place = self.place(vip).zip(self.source(router));
+        let sent =
+            place.is_some_and(|((_, link), source)| self.adverts.send(vip, priority, link.index, source));
+        self.tally(sent);
+    }
+
+    /// What was dropped of the virtual routers' packets.
+    #[must_use]
+    pub fn vrrp_counters(&self) -> BTreeMap<String, u64> {
+        self.adverts.counters()
+    }
+
     fn tally(&self, sent: bool) {
         if !sent {
             self.counters.unsent.fetch_add(1, Ordering::Relaxed);
@@ -229,23 +253,53 @@ impl Ports {
             netlink::Event::LinkGone { index, name } => {
                 if self.links.get(&name).is_some_and(|link| link.index == index) {
                     self.links.remove(&name);
+                    self.adverts.close(index);
                 }
                 self.interface_states(&name)
             }
-            netlink::Event::AddressGone { index, net } => self
-                .vips
-                .iter()
-                .filter(|vip| vip.addresses.contains(&net))
-                .filter(|vip| self.place(vip.id).is_some_and(|(_, link)| link.index == index))
-                .map(|vip| Input::AddressLost(vip.id))
-                .collect(),
-            netlink::Event::AddressAdded { .. } => Vec::new(),
+            netlink::Event::AddressGone { index, net } => {
+                self.own.retain(|own| *own != (index, net));
+                let lost = self.vips.iter().filter(|vip| vip.addresses.contains(&net));
+                let lost = lost.filter(|vip| self.place(vip.id).is_some_and(|(_, link)| link.index == index));
+                let inputs: Vec<Input> = lost.map(|vip| Input::AddressLost(vip.id)).collect();
+                inputs.into_iter().chain(self.primaries(index)).collect()
+            }
+            netlink::Event::AddressAdded { index, net, ours } => {
+                self.own.retain(|own| *own != (index, net));
+                if !ours {
+                    self.own.push((index, net));
+                }
+                self.primaries(index)
+            }
         }
+    }
+
+    /// Where the adverts of that interface's virtual routers come from.
+    fn primaries(&self, index: u32) -> Vec<Input> {
+        let there = |router: &&Vrrp| self.place(router.vip.id).is_some_and(|(_, link)| link.index == index);
+        self.routers.iter().filter(there).map(|router| self.primary(router)).collect()
+    }
+
+    fn primary(&self, router: &Vrrp) -> Input {
+        Input::Primary { vip: router.vip.id, address: self.source(router) }
+    }
+
+    /// RFC 9568 5.1.1.1 and 5.1.2.1: the first address of the interface, and for IPv6 its link-local one.
+    fn source(&self, router: &Vrrp) -> Option<IpAddr> {
+        let index = self.place(router.vip.id)?.1.index;
+        let fits = |addr: &IpAddr| match addr {
+            IpAddr::V4(_) => !router.is_ipv6(),
+            IpAddr::V6(addr) => router.is_ipv6() && addr.is_unicast_link_local(),
+        };
+        let mut own = self.own.iter().filter(|(at, _)| *at == index).map(|(_, net)| net.addr());
+        router.source.or_else(|| own.find(fits))
     }
 
     /// Takes over a new configuration: what must be removed first, and what the engine must hear after it has it.
     pub fn reconfigure(&mut self, config: &Config) {
-        self.vips.clone_from(&config.vips);
+        self.vips = config.all_vips().cloned().collect();
+        self.routers.clone_from(&config.routers);
+        self.adverts.reconfigure(config.routers.clone());
         self.gateway = config.cluster.gateway;
         let names: Vec<String> = self.links.keys().cloned().collect();
         for name in names {
@@ -267,12 +321,15 @@ impl Ports {
     }
 
     pub fn all_interface_states(&self) -> Vec<Input> {
-        self.vips.iter().map(|vip| self.interface_state(vip)).collect()
+        let interfaces = self.vips.iter().map(|vip| self.interface_state(vip));
+        interfaces.chain(self.routers.iter().map(|router| self.primary(router))).collect()
     }
 
     fn interface_states(&self, name: &str) -> Vec<Input> {
         let there = |vip: &&Vip| vip.interface.as_deref() == Some(name);
-        self.vips.iter().filter(there).map(|vip| self.interface_state(vip)).collect()
+        let interfaces = self.vips.iter().filter(there).map(|vip| self.interface_state(vip));
+        let routers = self.routers.iter().filter(|router| there(&&router.vip));
+        interfaces.chain(routers.map(|router| self.primary(router))).collect()
     }
 
     fn interface_state(&self, vip: &Vip) -> Input {
@@ -295,6 +352,11 @@ impl Ports {
             .chain(self.gateway.map(|gateway| (gateway, None)))
             .collect();
         let Some(link) = self.links.get_mut(name) else { return };
+        if link.up
+            && let Err(error) = self.adverts.open(name, link.index)
+        {
+            tracing::warn!("{name}: {error}");
+        }
         let Some(mac) = link.mac.filter(|_| watch.values().any(Option::is_some)) else { return };
         if link.neighbor.is_some() || !link.up {
             return;

@@ -187,10 +187,10 @@ pub fn who_answers(net: Net, address: IpAddr) -> Option<String> {
     net.inside(CLIENT, ask).join().unwrap()
 }
 
-fn note(case: &str, seen: &Seen) {
+pub fn note(case: &str, seen: &Seen) {
     let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let Seen { clients, holding } = seen;
-    for Report { gap, failed, asked, answered } in clients {
+    for Report { gap, failed, asked, answered, .. } in clients {
         println!(
             "{case:<36} | gap {:>4} ms | failed {failed:>3} of {asked:>4} | overlap {:>4} ms | nobody {:>4} ms | {}",
             ms(*gap),

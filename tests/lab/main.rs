@@ -22,6 +22,7 @@ mod nginx;
 mod node;
 mod rival;
 mod voting;
+mod vrrp;
 mod watch;
 
 use std::sync::{Mutex, PoisonError};

@@ -76,6 +76,11 @@ impl Node {
         self.add_to_check();
     }
 
+    pub fn init_without_vip(&self) {
+        let options = self.node_options(100);
+        self.must(&["init"].into_iter().chain(options.iter().map(String::as_str)).collect::<Vec<_>>());
+    }
+
     pub fn join(&self, first: &Node, priority: u8, role: &str) {
         let token = first.must(&["token", "create", "--quiet", "--role", role]);
         let file = self.dir.join("token");

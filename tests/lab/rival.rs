@@ -29,8 +29,14 @@ pub struct Rival {
 
 pub struct Host {
     pub nginx: Nginx,
+    keepalived: Keepalived,
+}
+
+pub struct Keepalived {
+    net: Net,
+    host: usize,
     dir: PathBuf,
-    keepalived: Child,
+    child: Child,
 }
 
 impl Rival {
@@ -52,7 +58,7 @@ impl Rival {
 impl Drop for Rival {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.hosts.iter().for_each(|host| println!("{}:\n{}", host.dir.display(), host.log()));
+            self.hosts.iter().for_each(|host| println!("{}", host.keepalived.log()));
         }
         self.net.end();
     }
@@ -65,15 +71,37 @@ impl Host {
         let script = dir.join("check");
         fs::write(&script, check.script(&nginx.pid_file())).unwrap();
         fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
-        fs::write(dir.join("keepalived.conf"), config(host, &script)).unwrap();
-        let keepalived = keepalived(net, &dir, host);
-        Host { nginx, dir, keepalived }
+        let keepalived = Keepalived::start(net, dir, host, &config(host, &script));
+        Host { nginx, keepalived }
     }
 
     pub fn kill_keepalived(&mut self) {
+        self.keepalived.kill();
+    }
+}
+
+impl Keepalived {
+    pub fn start(net: Net, dir: PathBuf, host: usize, config: &str) -> Keepalived {
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("keepalived.conf"), config).unwrap();
+        let child = keepalived(net, &dir, host);
+        Keepalived { net, host, dir, child }
+    }
+
+    /// As an administrator would.
+    pub fn stop(&mut self) {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn start_again(&mut self) {
+        self.child = keepalived(self.net, &self.dir, self.host);
+    }
+
+    pub fn kill(&mut self) {
         // It may be dead already; its child and it are one group.
-        let _ = kill_process_group(Pid::from_child(&self.keepalived), Signal::KILL);
-        self.keepalived.wait().unwrap();
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        self.child.wait().unwrap();
     }
 
     pub fn log(&self) -> String {
@@ -81,9 +109,9 @@ impl Host {
     }
 }
 
-impl Drop for Host {
+impl Drop for Keepalived {
     fn drop(&mut self) {
-        self.kill_keepalived();
+        self.kill();
     }
 }
 

@@ -167,6 +167,7 @@ fn engine(at: usize, run: u64, timers: Timers, now: Instant) -> Engine {
         gateway: false,
         strict_health: true,
         vips: vec![vip],
+        routers: Vec::new(),
         checks: if at == WITNESS { Vec::new() } else { vec![check] },
     };
     let set = VoterSet { voters: (0..HOSTS).map(node).collect(), ..VoterSet::first(CLUSTER, node(0)) };

@@ -245,6 +245,7 @@ impl World {
             gateway: false,
             strict_health: self.plan.strict_health,
             vips: vips.collect(),
+            routers: Vec::new(),
             checks: vec![check],
         }
     }
@@ -503,7 +504,7 @@ impl World {
             }
             Action::Dismiss(_) => {} // the engine does not listen to them either
             Action::Remember(memory) => self.hosts[at].memory = Some(*memory),
-            Action::Announce(_) | Action::ProbeGateway => {}
+            Action::Announce(_) | Action::ProbeGateway | Action::Vrrp { .. } => {}
         }
     }
 

@@ -98,6 +98,13 @@ impl Book {
             Input::Removed { vip, result } => format!("{}: {}", self.vip(*vip), done("removed", result)),
             Input::AddressLost(vip) => format!("{} lost its address", self.vip(*vip)),
             Input::Claim { vip, mac } => format!("{mac} answers for {}", self.vip(*vip)),
+            Input::Vrrp(heard) => {
+                format!("{}: advert of {}, priority {}", self.vip(heard.vip), heard.source, heard.priority)
+            }
+            Input::Primary { vip, address: Some(address) } => {
+                format!("{}: adverts come from {address}", self.vip(*vip))
+            }
+            Input::Primary { vip, address: None } => format!("{}: no address for adverts", self.vip(*vip)),
             Input::GatewayAnswered => "gateway answers".into(),
             Input::Voters(signed) => self.voters(&signed.set),
             Input::VotersStored { stamp, result } => {
@@ -133,6 +140,9 @@ impl Book {
             }
             Action::Announce(vip) => (Some(*vip), false, format!("announce {}", self.vip(*vip))),
             Action::Probe(vip) => (Some(*vip), true, format!("probe {}", self.vip(*vip))),
+            Action::Vrrp { vip, priority } => {
+                (Some(*vip), true, format!("advertise {}, priority {priority}", self.vip(*vip)))
+            }
             Action::ProbeGateway => (None, true, "probe the gateway".into()),
             Action::Publish(record) => {
                 let priority = record.priority.map_or("out".into(), |priority| priority.to_string());

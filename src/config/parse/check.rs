@@ -1,6 +1,6 @@
 //! `[[check]]`: what this node watches, a table a check.
 
-use super::section::{Section, boolean, kind as kind_of, number, text, texts};
+use super::section::{Section, boolean, number, text, texts};
 use super::{SECOND, absolute, ip, time, values, within};
 use crate::config::check::{
     Check, Counting, Gateway, Http, Kind, Method, Nginx, Process, Programs, Restart, Script,
@@ -10,7 +10,7 @@ use crate::engine::health::Initial;
 use haclusterd_proto::member::{MAX_CHECK_NAME, MAX_CHECKS};
 use std::path::PathBuf;
 use std::time::Duration;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -28,37 +28,24 @@ pub(super) fn checks(file: &mut Section<'_>, problems: &mut Problems<'_>) -> Vec
         let remedy = "write [[check]] with kind = \"nginx\" instead";
         problems.add(old.span().start, "nginx", Fault::new("is no section any more", remedy));
     }
-    let Some(list) = file.value("check") else { return Vec::new() };
-    let DeValue::Array(all) = list.get_ref() else {
-        let what = format!("is {}", kind_of(list.get_ref()));
-        problems.add(list.span().start, "check", Fault::new(what, "write each check as [[check]]"));
-        return Vec::new();
-    };
     let mut checks: Vec<Check> = Vec::new();
-    for entry in all {
-        let DeValue::Table(table) = entry.get_ref() else {
-            let what = format!("is {}", kind_of(entry.get_ref()));
-            problems.add(entry.span().start, "check", Fault::new(what, "write each check as [[check]]"));
-            continue;
-        };
-        let Some(check) = check(entry.span().start, table, problems) else { continue };
+    for mut section in file.tables(problems, "check") {
+        let Some(check) = check(&mut section, problems) else { continue };
         if checks.iter().any(|other| other.name == check.name) {
-            let what = format!("{} is used twice", check.name);
-            problems.add(entry.span().start, "check.name", Fault::new(what, "give each check its own name"));
+            let fault = Fault::new(format!("{} is used twice", check.name), "give each check its own name");
+            section.complain(problems, "name", fault);
         }
+        section.finish(problems);
         checks.push(check);
     }
     if checks.len() > MAX_CHECKS {
-        let what = format!("are {}", checks.len());
-        let remedy = format!("a node runs at most {MAX_CHECKS}");
-        problems.add(list.span().start, "check", Fault::new(what, remedy));
+        let fault = Fault::new(format!("are {}", checks.len()), format!("a node runs at most {MAX_CHECKS}"));
+        file.complain(problems, "check", fault);
     }
     checks
 }
 
-fn check<'a>(at: usize, table: &'a DeTable<'a>, problems: &mut Problems<'_>) -> Option<Check> {
-    let mut section = Section::new("check", at, Some(table));
-    let s = &mut section;
+fn check(s: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Check> {
     let word = s.demand(problems, "kind", "\"nginx\"", text(kind_word))?;
     let name = s.read(problems, "name", text(check_name)).unwrap_or_else(|| word.to_owned());
     let quick = matches!(word, "file" | "interface");
@@ -79,7 +66,6 @@ fn check<'a>(at: usize, table: &'a DeTable<'a>, problems: &mut Problems<'_>) -> 
         }
         _ => gateway(s, problems).map(Kind::Gateway),
     };
-    section.finish(problems);
     Some(Check { name, kind: kind?, interval, timeout, counting })
 }
 
@@ -175,7 +161,7 @@ fn request(s: &mut Section<'_>, problems: &mut Problems<'_>, demanded: bool) -> 
     let certificate_warning = certificate_warning(s, problems);
     let url = url?;
     if ca.is_some() && !url.tls {
-        problems.add(s.place("ca"), "check.ca", Fault::new("needs https", "write url = \"https://…\""));
+        s.complain(problems, "ca", Fault::new("needs https", "write url = \"https://…\""));
     }
     let status = status.or_else(|| values::status("200-399").ok())?;
     Some(Http { url, host, status, body, ca, certificate_warning })
@@ -191,7 +177,7 @@ fn script(s: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Script> {
     let command = command?;
     if !command[0].starts_with('/') {
         let what = format!("{:?} is no absolute path", command[0]);
-        problems.add(s.place("command"), "check.command", Fault::new(what, "begin the program with /"));
+        s.complain(problems, "command", Fault::new(what, "begin the program with /"));
     }
     Some(Script { command, user })
 }
@@ -204,7 +190,7 @@ fn process(s: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Process> 
     let most = s.read(problems, "quorum_max", count()).unwrap_or(u32::MAX);
     if least > most {
         let what = format!("{least} is more than quorum_max {most}");
-        problems.add(s.place("quorum"), "check.quorum", Fault::new(what, "make it at most quorum_max"));
+        s.complain(problems, "quorum", Fault::new(what, "make it at most quorum_max"));
     }
     let programs = match (named, called) {
         // The kernel keeps no more of a name.

@@ -3,6 +3,7 @@
 mod check;
 mod section;
 pub mod values;
+mod vrrp;
 
 use super::error::{ConfigError, Fault, Problems};
 use super::{Cluster, Config, Node, Vip};
@@ -16,7 +17,6 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,10 +42,12 @@ pub(super) fn config(source: &str, path: &Path) -> Result<Config, ConfigError> {
     let mut file = Section::new("", 0, Some(root.get_ref()));
     let node = node(&mut table(&mut file, &mut problems, "node"), &mut problems);
     let cluster = cluster(&mut table(&mut file, &mut problems, "cluster"), &mut problems);
-    let vips = vips(&mut file, &mut problems, node.as_ref());
+    let mut seen = Seen { listen: node.as_ref().map(|node| node.listen.ip()), ..Seen::default() };
+    let vips = vips(&mut file, &mut problems, node.as_ref(), &mut seen);
+    let routers = vrrp::routers(&mut file, &mut problems, node.as_ref(), &mut seen);
     let checks = check::checks(&mut file, &mut problems);
     file.finish(&mut problems);
-    let config = node.zip(cluster).map(|(node, cluster)| Config { node, cluster, vips, checks });
+    let config = node.zip(cluster).map(|(node, cluster)| Config { node, cluster, vips, routers, checks });
     problems.verdict(config)
 }
 
@@ -142,23 +144,16 @@ fn timers(
     timers
 }
 
-fn vips(file: &mut Section<'_>, problems: &mut Problems<'_>, node: Option<&Node>) -> Vec<Vip> {
-    let Some(list) = file.value("vip") else { return Vec::new() };
-    let DeValue::Array(all) = list.get_ref() else {
-        let what = format!("is {}", kind(list.get_ref()));
-        problems.add(list.span().start, "vip", Fault::new(what, "write each VIP as [[vip]]"));
-        return Vec::new();
-    };
+fn vips(
+    file: &mut Section<'_>,
+    problems: &mut Problems<'_>,
+    node: Option<&Node>,
+    seen: &mut Seen,
+) -> Vec<Vip> {
     let mut vips = Vec::new();
-    let mut seen = Seen { listen: node.map(|node| node.listen.ip()), ..Seen::default() };
-    for entry in all {
-        match entry.get_ref() {
-            DeValue::Table(table) => vips.extend(vip(entry, table, problems, node, &mut seen)),
-            other => {
-                let what = format!("is {}", kind(other));
-                problems.add(entry.span().start, "vip", Fault::new(what, "write each VIP as [[vip]]"));
-            }
-        }
+    for mut section in file.tables(problems, "vip") {
+        vips.extend(vip(&mut section, problems, node, seen, SECOND * 30));
+        section.finish(problems);
     }
     let addresses: usize = vips.iter().map(|vip| vip.addresses.len()).sum();
     if vips.len() > MAX_VIPS || addresses > MAX_ADDRESSES {
@@ -166,7 +161,7 @@ fn vips(file: &mut Section<'_>, problems: &mut Problems<'_>, node: Option<&Node>
         let remedy = format!(
             "one cluster carries {MAX_VIPS} VIPs and {MAX_ADDRESSES} addresses; group addresses that move together"
         );
-        problems.add(list.span().start, "vip", Fault::new(what, remedy));
+        file.complain(problems, "vip", Fault::new(what, remedy));
     }
     vips
 }
@@ -179,14 +174,14 @@ struct Seen {
     names: Vec<String>,
 }
 
-fn vip<'a>(
-    entry: &'a Spanned<DeValue<'a>>,
-    table: &'a DeTable<'a>,
+/// What every group of addresses has, whoever elects its owner. `refresh`: unless the file says otherwise.
+fn vip(
+    section: &mut Section<'_>,
     problems: &mut Problems<'_>,
     node: Option<&Node>,
     seen: &mut Seen,
+    refresh: Duration,
 ) -> Option<Vip> {
-    let mut section = Section::new("vip", entry.span().start, Some(table));
     let addresses = section
         .demand(problems, "addresses", "[\"10.0.0.100/24\"]", texts(values::vip_address))
         .filter(|all: &Vec<IpNet>| !all.is_empty());
@@ -198,34 +193,27 @@ fn vip<'a>(
     let preempt = section.read(problems, "preempt", boolean).unwrap_or(true);
     let preempt_delay =
         section.read(problems, "preempt_delay", time(Duration::ZERO..=SECOND * 1000)).unwrap_or_default();
-    let refresh = section.read(problems, "announce_refresh", time(Duration::ZERO..=SECOND * 3600));
+    let every = section.read(problems, "announce_refresh", time(Duration::ZERO..=SECOND * 3600));
+    let announce_refresh = every.unwrap_or(refresh);
     let member = node.is_none_or(|node| node.role == Role::Member);
     if interface.is_none() && member {
         let remedy = "write interface = \"eth0\" here or in [node]";
-        problems.add(section.place("interface"), "vip.interface", Fault::new("is missing", remedy));
+        section.complain(problems, "interface", Fault::new("is missing", remedy));
     }
-    if table.iter().any(|(key, _)| key.get_ref() == "addresses") && addresses.is_none() {
-        problems.add(
-            section.place("addresses"),
-            "vip.addresses",
-            Fault::new("names no usable address", "write [\"10.0.0.100/24\"]"),
-        );
+    if section.has("addresses") && addresses.is_none() {
+        let fault = Fault::new("names no usable address", "write [\"10.0.0.100/24\"]");
+        section.complain(problems, "addresses", fault);
     }
     for net in addresses.iter().flatten() {
-        once(&section, problems, seen, net, &name);
+        once(section, problems, seen, net, &name);
     }
     if seen.names.contains(&name) {
-        problems.add(
-            section.place("name"),
-            "vip.name",
-            Fault::new(format!("{name} is used twice"), "give each VIP its own name"),
-        );
+        let fault = Fault::new(format!("{name} is used twice"), "give each VIP its own name");
+        section.complain(problems, "name", fault);
     }
     seen.names.push(name.clone());
-    section.finish(problems);
     let addresses = addresses?;
     let ips: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
-    let announce_refresh = refresh.unwrap_or(SECOND * 30);
     Some(Vip {
         id: VipId::of(&ips),
         name,
@@ -239,14 +227,13 @@ fn vip<'a>(
 }
 
 fn once(section: &Section<'_>, problems: &mut Problems<'_>, seen: &mut Seen, net: &IpNet, name: &str) {
-    let place = section.place("addresses");
     if seen.listen == Some(net.addr()) {
         let remedy = "a VIP must be an address that no host has of its own";
-        problems.add(place, "vip.addresses", Fault::new(format!("{} is node.listen", net.addr()), remedy));
+        section.complain(problems, "addresses", Fault::new(format!("{} is node.listen", net.addr()), remedy));
     }
     if let Some(other) = seen.addresses.insert(net.addr(), name.to_owned()) {
         let what = format!("{} is in the VIP {other} already", net.addr());
-        problems.add(place, "vip.addresses", Fault::new(what, "an address belongs to one VIP"));
+        section.complain(problems, "addresses", Fault::new(what, "an address belongs to one VIP"));
     }
 }
 

@@ -68,6 +68,29 @@ impl<'a> Section<'a> {
         self.read(problems, key, parse)
     }
 
+    /// Something is wrong with the key, or with its absence.
+    pub(super) fn complain(&self, problems: &mut Problems<'_>, key: &str, fault: Fault) {
+        problems.add(self.place(key), self.path(key), fault);
+    }
+
+    /// `[[key]]`, each a section of its own.
+    pub(super) fn tables(&mut self, problems: &mut Problems<'_>, key: &'static str) -> Vec<Section<'a>> {
+        let Some(list) = self.value(key) else { return Vec::new() };
+        let fault = |value| Fault::new(format!("is {}", kind(value)), format!("write each as [[{key}]]"));
+        let DeValue::Array(all) = list.get_ref() else {
+            problems.add(list.span().start, key, fault(list.get_ref()));
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for entry in all {
+            match entry.get_ref() {
+                DeValue::Table(table) => sections.push(Section::new(key, entry.span().start, Some(table))),
+                other => problems.add(entry.span().start, key, fault(other)),
+            }
+        }
+        sections
+    }
+
     /// Notes every key that was not asked for.
     pub(super) fn finish(self, problems: &mut Problems<'_>) {
         for (key, _) in self.table.into_iter().flatten() {

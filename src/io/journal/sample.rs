@@ -45,6 +45,7 @@ fn config() -> Config {
         strict_health: true,
         strict_pair: false,
         vips: vec![vip],
+        routers: Vec::new(),
         checks: vec![CheckConfig::new("nginx", 1, 1, 0)],
     }
 }

@@ -1,0 +1,194 @@
+//! `[[vrrp]]`: a table a virtual router.
+
+use super::section::{Section, boolean, number, text, texts};
+use super::{SECOND, Seen, ip, time, vip_name, within};
+use crate::config::error::{Fault, Problems};
+use crate::config::{Node, Vip, Vrrp};
+use crate::engine::vrrp::{ADDRESS_OWNER, Version};
+use haclusterd_proto::vrrp::{Centis, Seconds};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// As many as there are VRIDs of both families.
+const MAX_ROUTERS: usize = 510;
+/// keepalived sends no more.
+const MAX_PASSWORD: usize = 8;
+const MAX_PEERS: usize = 64;
+
+pub(super) fn routers(
+    file: &mut Section<'_>,
+    problems: &mut Problems<'_>,
+    node: Option<&Node>,
+    seen: &mut Seen,
+) -> Vec<Vrrp> {
+    let mut routers: Vec<Vrrp> = Vec::new();
+    for mut section in file.tables(problems, "vrrp") {
+        let router = router(&mut section, problems, node, seen);
+        let same = |other: &&Vrrp, router: &Vrrp| {
+            (other.vrid, other.is_ipv6(), &other.vip.interface)
+                == (router.vrid, router.is_ipv6(), &router.vip.interface)
+        };
+        let twin = router.as_ref().and_then(|router| routers.iter().find(|other| same(other, router)));
+        if let Some(other) = twin {
+            let what = format!("{} is that of {} on the same interface already", other.vrid, other.vip.name);
+            let remedy = "give each virtual router of a link its own VRID";
+            section.complain(problems, "vrid", Fault::new(what, remedy));
+        }
+        section.finish(problems);
+        routers.extend(router);
+    }
+    if routers.len() > MAX_ROUTERS {
+        let fault = Fault::new(format!("are {}", routers.len()), format!("at most {MAX_ROUTERS}"));
+        file.complain(problems, "vrrp", fault);
+    }
+    routers
+}
+
+fn router(
+    s: &mut Section<'_>,
+    problems: &mut Problems<'_>,
+    node: Option<&Node>,
+    seen: &mut Seen,
+) -> Option<Vrrp> {
+    let vip = super::vip(s, problems, node, seen, Duration::ZERO);
+    let vrid = s.demand(problems, "vrid", "51", number(|n| within(n, 1..=255)));
+    let own = node.map_or(100, |node| i32::from(node.priority.0));
+    let priority = s.read(problems, "priority", number(|n| within(n, 1..=255))).unwrap_or(own);
+    let ipv6 = vip.as_ref().is_some_and(|vip| vip.ips().any(|ip| ip.is_ipv6()));
+    let version = s.read(problems, "version", number(version)).unwrap_or(Version::V3);
+    let interval = s.read(problems, "advert_interval", time(Duration::from_millis(10)..=SECOND * 255));
+    let eager = s.read(problems, "state", text(state)).unwrap_or(false);
+    let password = s.read(problems, "password", text(password));
+    let peers = s.read(problems, "unicast_peers", texts(ip)).unwrap_or_default();
+    let source = s.read(problems, "source", text(ip));
+    let pseudo_header = s.read(problems, "checksum_pseudo_header", boolean).unwrap_or(true);
+    let group = s.read(problems, "group", text(vip_name));
+    let router = Vrrp {
+        vip: vip?,
+        vrid: u8::try_from(vrid?).ok()?,
+        version,
+        priority: u8::try_from(priority).ok()?,
+        interval: interval.unwrap_or(SECOND),
+        eager: eager || priority == i32::from(ADDRESS_OWNER),
+        password,
+        peers,
+        source,
+        pseudo_header,
+        group,
+    };
+    judge(s, problems, &router, ipv6);
+    Some(router)
+}
+
+/// What does not go together.
+fn judge(s: &Section<'_>, problems: &mut Problems<'_>, router: &Vrrp, ipv6: bool) {
+    let mut refuse = |key: &'static str, what: &str, remedy: &str| {
+        s.complain(problems, key, Fault::new(what, remedy));
+    };
+    let Vip { addresses, preempt, preempt_delay, .. } = &router.vip;
+    if addresses.iter().any(|net| net.addr().is_ipv6() != ipv6) {
+        refuse("addresses", "mix IPv4 and IPv6", "write one [[vrrp]] for each, with the same `group`");
+    }
+    if ipv6 && router.version == Version::V2 {
+        refuse("version", "2 knows no IPv6", "write version = 3");
+    }
+    let untold = match router.version {
+        Version::V2 => Seconds::try_from(router.interval).is_err(),
+        Version::V3 => Centis::try_from(router.interval).is_err(),
+    };
+    if untold {
+        let remedy = "write whole seconds (version 2), or 10ms to 40.95s in steps of 10ms (version 3)";
+        refuse("advert_interval", "cannot be said in an advert", remedy);
+    }
+    if router.password.is_some() && router.version == Version::V3 {
+        refuse("password", "is for version 2 only", "remove it; version 3 has no authentication");
+    }
+    let family = |ip: &IpAddr| ip.is_ipv6() == ipv6;
+    if !router.peers.iter().all(family) || router.peers.len() > MAX_PEERS {
+        refuse(
+            "unicast_peers",
+            "are not of the addresses' family, or too many",
+            "name at most 64 of the same family",
+        );
+    }
+    if !router.source.iter().all(family) {
+        refuse(
+            "source",
+            "is not of the addresses' family",
+            "name an address of this host of the same family",
+        );
+    }
+    if !preempt_delay.is_zero() && !preempt {
+        refuse("preempt_delay", "has no meaning without preempt", "remove it, or preempt = false");
+    }
+}
+
+fn version(text: &str) -> Result<Version, Fault> {
+    match text {
+        "2" => Ok(Version::V2),
+        "3" => Ok(Version::V3),
+        _ => Err(Fault::new(format!("{text} is no version of VRRP"), "write 2 or 3")),
+    }
+}
+
+/// True: begins as if it were the master.
+fn state(text: &str) -> Result<bool, Fault> {
+    match text {
+        "master" => Ok(true),
+        "backup" => Ok(false),
+        _ => Err(Fault::new(format!("{text:?} is not known"), "write master or backup")),
+    }
+}
+
+fn password(text: &str) -> Result<String, Fault> {
+    let ok = (1..=MAX_PASSWORD).contains(&text.len()) && text.is_ascii();
+    ok.then(|| text.to_owned()).ok_or_else(|| {
+        let remedy = format!("write 1 to {MAX_PASSWORD} ASCII characters: more are not sent");
+        Fault::new(format!("has {} bytes", text.len()), remedy)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use std::path::Path;
+
+    fn parse(text: &str) -> Result<Vec<Vrrp>, String> {
+        let node = "[node]\nname = 'n'\nlisten = '10.0.0.1'\ninterface = 'eth0'\npriority = 120\n";
+        let config = Config::parse(&format!("{node}{text}"), Path::new("t.toml"));
+        config.map(|config| config.routers).map_err(|error| error.to_string())
+    }
+
+    const WEB: &str = "[[vrrp]]\nvrid = 51\naddresses = ['10.0.0.100/24']\n";
+
+    #[test]
+    fn a_vrid_and_an_address_are_enough() {
+        let router = parse(WEB).unwrap().remove(0);
+        assert_eq!((router.version, router.priority, router.interval), (Version::V3, 120, SECOND));
+        assert_eq!((router.vip.announce_refresh, router.pseudo_header), (None, true));
+    }
+
+    #[test]
+    fn each_mistake_says_what_would_be_right() {
+        for (more, said) in [
+            ("version = 4", "vrrp.version: 4 is no version of VRRP; write 2 or 3"),
+            ("version = 2\nadvert_interval = '100ms'", "vrrp.advert_interval: cannot be said in an advert"),
+            ("advert_interval = '15ms'", "cannot be said in an advert"),
+            ("password = 'x'", "for version 2 only"),
+            ("version = 2\npassword = '123456789'", "has 9 bytes"),
+            ("unicast_peers = ['fd00::2']", "not of the addresses' family"),
+            ("preempt = false\npreempt_delay = '3s'", "no meaning without preempt"),
+            (
+                "[[vrrp]]\nvrid = 51\naddresses = ['10.0.0.101']",
+                "vrrp.vrid: 51 is that of 10.0.0.100 on the same",
+            ),
+            ("[[vrrp]]\nvrid = 52\naddresses = ['10.0.0.101', 'fd00::1']", "mix IPv4 and IPv6"),
+            ("[[vrrp]]\nvrid = 0\naddresses = ['10.0.0.101']", "vrrp.vrid: 0 is out of range"),
+            ("[[vip]]\naddresses = ['10.0.0.100']", "is in the VIP"),
+        ] {
+            let error = parse(&format!("{WEB}{more}")).unwrap_err();
+            assert!(error.contains(said), "{said} is not in\n{error}");
+        }
+    }
+}

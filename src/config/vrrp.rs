@@ -1,0 +1,37 @@
+//! `[[vrrp]]`: virtual routers as keepalived and hardware speak them.
+
+use super::Vip;
+use crate::engine::vrrp::Version;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// One virtual router, of one family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vrrp {
+    /// Its addresses, and how they are announced. `preempt` and `preempt_delay` count here as well.
+    pub vip: Vip,
+    pub vrid: u8,
+    pub version: Version,
+    /// 255: this host has the addresses by itself.
+    pub priority: u8,
+    pub interval: Duration,
+    /// Keepalived's `state MASTER`.
+    pub eager: bool,
+    /// Version 2 only: in clear text, for compatibility.
+    pub password: Option<String>,
+    /// Instead of multicast.
+    pub peers: Vec<IpAddr>,
+    /// Of our adverts, instead of the interface's first address.
+    pub source: Option<IpAddr>,
+    /// Version 3 for IPv4: the checksum is over the pseudo-header too, as keepalived sends it.
+    pub pseudo_header: bool,
+    /// All of a group are master, or none.
+    pub group: Option<String>,
+}
+
+impl Vrrp {
+    #[must_use]
+    pub fn is_ipv6(&self) -> bool {
+        self.vip.ips().any(|ip| ip.is_ipv6())
+    }
+}
