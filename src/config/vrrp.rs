@@ -17,8 +17,10 @@ pub struct Vrrp {
     pub interval: Duration,
     /// Keepalived's `state MASTER`.
     pub eager: bool,
-    /// Version 2 only: in clear text, for compatibility.
+    /// Version 2 only, for compatibility.
     pub password: Option<String>,
+    /// The password is the key of an authentication header, instead of being sent.
+    pub ah: bool,
     /// Instead of multicast.
     pub peers: Vec<IpAddr>,
     /// Of our adverts, instead of the interface's first address.

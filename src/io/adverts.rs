@@ -1,30 +1,37 @@
 //! The virtual routers' packets: what comes in becomes the engine's input, and what the engine says goes out.
 
+use super::clock;
 use super::ports::Inputs;
-use super::vrrp::{Hears, Listener, Sender, To, VrrpError, Wire};
+use super::vrrp::{Heard as Packet, Hears, Listener, Sender, To, VrrpError, Wire};
 use crate::config::Vrrp;
 use crate::engine::Input;
 use crate::engine::routers::Heard;
 use crate::engine::vrrp::Version;
 use haclusterd_proto::VipId;
 use haclusterd_proto::vrrp::{
-    Auth, Coverage, GROUP_V4, GROUP_V6, Password, Repr, Version as Wired, Vrid, VrrpPriority,
+    Auth, Coverage, Flaw, GROUP_V4, GROUP_V6, Password, Repr, Version as Wired, Vrid, VrrpPriority, ah,
 };
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+const IP_HEADER: usize = 20;
 
 /// By name; those of the engine's own judgement are counted there.
 type Counts = Arc<Mutex<BTreeMap<&'static str, u64>>>;
 
 pub struct Adverts {
     routers: Vec<Vrrp>,
-    sockets: BTreeMap<(u32, bool), Sockets>,
+    sockets: BTreeMap<(u32, Wire), Sockets>,
     counts: Counts,
+    /// Of the last advert with an authentication header.
+    sequence: AtomicU32,
     inputs: Inputs,
 }
 
-/// Of one interface and family.
+/// Of one interface and kind of packet.
 struct Sockets {
     listener: Listener,
     sender: Sender,
@@ -38,7 +45,13 @@ impl std::fmt::Debug for Adverts {
 
 impl Adverts {
     pub fn new(routers: Vec<Vrrp>, inputs: Inputs) -> Adverts {
-        Adverts { routers, sockets: BTreeMap::new(), counts: Counts::default(), inputs }
+        Adverts {
+            routers,
+            sockets: BTreeMap::new(),
+            counts: Counts::default(),
+            sequence: AtomicU32::new(0),
+            inputs,
+        }
     }
 
     /// The sockets are to be opened again.
@@ -49,20 +62,19 @@ impl Adverts {
 
     /// For the virtual routers of this interface, as far as it is not done.
     pub fn open(&mut self, name: &str, ifindex: u32) -> Result<(), VrrpError> {
-        for ipv6 in [false, true] {
+        for wire in [Wire::V4, Wire::V4Ah, Wire::V6] {
             let there =
-                |router: &&Vrrp| router.is_ipv6() == ipv6 && router.vip.interface.as_deref() == Some(name);
+                |router: &&Vrrp| wire_of(router) == wire && router.vip.interface.as_deref() == Some(name);
             let routers: Vec<Vrrp> = self.routers.iter().filter(there).cloned().collect();
-            if routers.is_empty() || self.sockets.contains_key(&(ifindex, ipv6)) {
+            if routers.is_empty() || self.sockets.contains_key(&(ifindex, wire)) {
                 continue;
             }
-            let wire = if ipv6 { Wire::V6 } else { Wire::V4 };
             let hears = self.hears(routers);
             let sockets = Sockets {
                 listener: Listener::open(ifindex, wire, hears)?,
                 sender: Sender::open(ifindex, wire)?,
             };
-            self.sockets.insert((ifindex, ipv6), sockets);
+            self.sockets.insert((ifindex, wire), sockets);
         }
         Ok(())
     }
@@ -73,41 +85,45 @@ impl Adverts {
 
     fn hears(&self, routers: Vec<Vrrp>) -> Hears {
         let (counts, inputs) = (self.counts.clone(), self.inputs.clone());
-        Arc::new(move |packet| {
-            let parsed = Repr::parse(&packet.message, packet.source, packet.destination);
-            let heard = parsed.map_err(|flaw| flaw.name()).and_then(|repr| {
-                let ours = routers.iter().find(|router| router.vrid == repr.vrid.get());
-                // Another's virtual router on this link is no fault.
-                let router = ours.ok_or("vrrp_other_vrid")?;
-                Ok(heard(router, repr, packet.source, packet.hops, packet.destination.is_multicast()))
-            });
-            match heard {
-                Ok(heard) => inputs(Input::Vrrp(Box::new(heard))),
-                Err(name) => {
-                    *counts.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1
-                }
-            }
+        Arc::new(move |packet| match heard(&routers, &packet) {
+            Ok(heard) => inputs(Input::Vrrp(Box::new(heard))),
+            Err(name) => *counts.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1,
         })
     }
 
     /// True: it was sent, to everybody or to every peer.
     pub fn send(&self, vip: VipId, priority: u8, ifindex: u32, source: IpAddr) -> bool {
         let Some(router) = self.routers.iter().find(|router| router.vip.id == vip) else { return false };
-        let Some(sockets) = self.sockets.get(&(ifindex, router.is_ipv6())) else { return false };
+        let Some(sockets) = self.sockets.get(&(ifindex, wire_of(router))) else { return false };
         let Some(repr) = repr(router, priority) else { return false };
+        let sequence = self.next_sequence();
         let send = |to: To| {
             let destination = match (to, source) {
                 (To::Unicast(peer), _) => peer,
                 (To::Multicast, IpAddr::V4(_)) => GROUP_V4.into(),
                 (To::Multicast, IpAddr::V6(_)) => GROUP_V6.into(),
             };
-            sockets.sender.send(source, to, &repr.emit(source, destination)).is_ok()
+            let message = repr.emit(source, destination);
+            let message = match (router.ah, source, destination) {
+                (true, IpAddr::V4(source), IpAddr::V4(to)) => seal(router, &message, source, to, sequence),
+                _ => message,
+            };
+            sockets.sender.send(source, to, &message).is_ok()
         };
         match router.peers.as_slice() {
             [] => send(To::Multicast),
             // One that cannot be reached does not keep the others from hearing it.
             peers => peers.iter().filter(|peer| !send(To::Unicast(**peer))).count() == 0,
         }
+    }
+
+    /// A keepalived takes a number that is not larger than the last for an old packet, also after a restart of ours: so
+    /// it is the time, in quarters of a second.
+    fn next_sequence(&self) -> u32 {
+        let quarters = clock::wall().wrapping_mul(4) as u32;
+        let next = self.sequence.load(Ordering::Relaxed).wrapping_add(1).max(quarters);
+        self.sequence.store(next, Ordering::Relaxed);
+        next
     }
 
     /// What was dropped before the engine saw it, since the start.
@@ -125,26 +141,56 @@ impl Adverts {
     }
 }
 
-fn heard(router: &Vrrp, repr: Repr, source: IpAddr, hops: u8, multicast: bool) -> Heard {
+fn heard(routers: &[Vrrp], packet: &Packet) -> Result<Heard, &'static str> {
+    let whole = [packet.ip_header.as_slice(), &packet.message].concat();
+    let sealed = packet.ah.then(|| ah::Packet::check(&whole)).transpose().map_err(Flaw::name)?;
+    let message = sealed.as_ref().map_or(&packet.message[..], ah::Packet::message);
+    let repr = Repr::parse(message, packet.source, packet.destination).map_err(Flaw::name)?;
+    let ours = routers.iter().find(|router| router.vrid == repr.vrid.get());
+    // Another's virtual router on this link is no fault.
+    let router = ours.ok_or("vrrp_other_vrid")?;
     let (version, authentic) = match repr.version {
         Wired::V2 { auth, .. } => (Version::V2, auth == wanted(router)),
         Wired::V3 { .. } => (Version::V3, true),
     };
-    Heard {
+    let proven = sealed.is_none_or(|sealed| sealed.verify(&key(router)).is_ok());
+    Ok(Heard {
         vip: router.vip.id,
-        source,
-        hops,
-        multicast,
+        source: packet.source,
+        hops: packet.hops,
+        multicast: packet.destination.is_multicast(),
         version,
         priority: repr.priority.0,
         interval: repr.version.interval(),
         addresses: repr.addresses,
-        authentic,
+        authentic: authentic && proven,
+    })
+}
+
+/// With an authentication header before it, which covers the IP header that the socket sends.
+fn seal(router: &Vrrp, message: &[u8], source: Ipv4Addr, destination: Ipv4Addr, sequence: u32) -> Vec<u8> {
+    let sealed = ah::Repr { source, destination, id: NonZeroU16::MIN, sequence, message };
+    sealed.emit(&key(router)).split_off(IP_HEADER)
+}
+
+fn wire_of(router: &Vrrp) -> Wire {
+    match (router.is_ipv6(), router.ah) {
+        (true, _) => Wire::V6,
+        (false, true) => Wire::V4Ah,
+        (false, false) => Wire::V4,
     }
 }
 
+fn key(router: &Vrrp) -> Password {
+    Password::new(router.password.as_deref().unwrap_or_default().as_bytes())
+}
+
 fn wanted(router: &Vrrp) -> Auth {
-    router.password.as_ref().map_or(Auth::None, |text| Auth::Pass(Password::new(text.as_bytes())))
+    match (&router.password, router.ah) {
+        (None, _) => Auth::None,
+        (Some(_), true) => Auth::Ah,
+        (Some(_), false) => Auth::Pass(key(router)),
+    }
 }
 
 /// `None`: what the configuration does not let through.

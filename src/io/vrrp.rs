@@ -43,7 +43,7 @@ const RECEIVE_BUFFER: usize = 64 * 1024;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a socket speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wire {
     V4,
     /// VRRP behind an authentication header, which is part of the message here.

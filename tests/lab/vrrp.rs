@@ -22,6 +22,7 @@ struct Way {
     vip: &'static str,
     advert: Duration,
     password: Option<&'static str>,
+    ah: bool,
     unicast: bool,
     /// keepalived moves an address of IPv6 half a second later than it says, in both directions.
     late: Duration,
@@ -34,13 +35,15 @@ const V2: Way = Way {
     vip: "10.0.0.100/24",
     advert: SECOND,
     password: None,
+    ah: false,
     unicast: false,
     late: Duration::ZERO,
 };
 const V3: Way = Way { name: "v3", version: 3, advert: Duration::from_millis(100), ..V2 };
-const WAYS: [Way; 6] = [
+const WAYS: [Way; 7] = [
     V2,
     Way { name: "v2 PASS", password: Some("secret"), ..V2 },
+    Way { name: "v2 AH", password: Some("secret"), ah: true, ..V2 },
     V3,
     Way { name: "v3 IPv6", vip: "fd00::100/64", late: SECOND, ..V3 },
     Way { name: "v3 unicast", unicast: true, ..V3 },
@@ -53,7 +56,12 @@ impl Way {
     }
 
     fn ours(&self, priority: u8) -> String {
-        let password = self.password.map(|word| format!("password = '{word}'\n")).unwrap_or_default();
+        let password = self
+            .password
+            .map(|word| {
+                format!("password = '{word}'\nauthentication = '{}'\n", if self.ah { "ah" } else { "pass" })
+            })
+            .unwrap_or_default();
         let peers = if self.unicast { "unicast_peers = ['10.0.0.12']\n" } else { "" };
         format!(
             "[[vrrp]]\nname = 'VI_1'\nvrid = 51\nversion = {}\npriority = {priority}\naddresses = ['{}']\n\
@@ -66,9 +74,12 @@ impl Way {
 
     /// keepalived's first address of IPv6 is to be link-local.
     fn theirs(&self, priority: u8) -> String {
-        let password = self
-            .password
-            .map(|word| format!(" authentication {{\n  auth_type PASS\n  auth_pass {word}\n }}\n"));
+        let password = self.password.map(|word| {
+            format!(
+                " authentication {{\n  auth_type {}\n  auth_pass {word}\n }}\n",
+                if self.ah { "AH" } else { "PASS" }
+            )
+        });
         let peers = " unicast_src_ip 10.0.0.12\n unicast_peer {\n  10.0.0.11\n }\n";
         format!(
             "vrrp_instance VI_1 {{\n state BACKUP\n interface eth0\n version {}\n virtual_router_id 51\n \
@@ -157,7 +168,9 @@ impl Drop for Pair {
 }
 
 fn each_way(case: fn(Way)) {
-    WAYS.into_iter().for_each(case);
+    let only = std::env::var("VRRP_WAY").ok();
+    let wanted = |way: &Way| only.as_ref().is_none_or(|only| way.name == only);
+    WAYS.into_iter().filter(wanted).for_each(case);
 }
 
 #[test]

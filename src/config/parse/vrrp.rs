@@ -59,6 +59,7 @@ fn router(
     let interval = s.read(problems, "advert_interval", time(Duration::from_millis(10)..=SECOND * 255));
     let eager = s.read(problems, "state", text(state)).unwrap_or(false);
     let password = s.read(problems, "password", text(password));
+    let ah = s.read(problems, "authentication", text(authentication)).unwrap_or(false);
     let peers = s.read(problems, "unicast_peers", texts(ip)).unwrap_or_default();
     let source = s.read(problems, "source", text(ip));
     let pseudo_header = s.read(problems, "checksum_pseudo_header", boolean).unwrap_or(true);
@@ -71,6 +72,7 @@ fn router(
         interval: interval.unwrap_or(SECOND),
         eager: eager || priority == i32::from(ADDRESS_OWNER),
         password,
+        ah,
         peers,
         source,
         pseudo_header,
@@ -103,6 +105,9 @@ fn judge(s: &Section<'_>, problems: &mut Problems<'_>, router: &Vrrp, ipv6: bool
     if router.password.is_some() && router.version == Version::V3 {
         refuse("password", "is for version 2 only", "remove it; version 3 has no authentication");
     }
+    if router.ah && router.password.is_none() {
+        refuse("authentication", "has no key", "write password = \"…\", of at most 8 characters");
+    }
     let family = |ip: &IpAddr| ip.is_ipv6() == ipv6;
     if !router.peers.iter().all(family) || router.peers.len() > MAX_PEERS {
         refuse(
@@ -128,6 +133,15 @@ fn version(text: &str) -> Result<Version, Fault> {
         "2" => Ok(Version::V2),
         "3" => Ok(Version::V3),
         _ => Err(Fault::new(format!("{text} is no version of VRRP"), "write 2 or 3")),
+    }
+}
+
+/// True: AH.
+fn authentication(text: &str) -> Result<bool, Fault> {
+    match text {
+        "pass" => Ok(false),
+        "ah" => Ok(true),
+        _ => Err(Fault::new(format!("{text:?} is not known"), "write pass or ah, with a password")),
     }
 }
 
@@ -177,6 +191,7 @@ mod tests {
             ("advert_interval = '15ms'", "cannot be said in an advert"),
             ("password = 'x'", "for version 2 only"),
             ("version = 2\npassword = '123456789'", "has 9 bytes"),
+            ("version = 2\nauthentication = 'ah'", "vrrp.authentication: has no key"),
             ("unicast_peers = ['fd00::2']", "not of the addresses' family"),
             ("preempt = false\npreempt_delay = '3s'", "no meaning without preempt"),
             (

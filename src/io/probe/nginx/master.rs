@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// nginx makes its pid file and then writes it.
 const UNWRITTEN: Duration = Duration::from_secs(1);
 /// A pid file that names another program was left by a crash, and its number given to somebody else.
-const PROGRAMS: [&str; 3] = ["nginx", "openresty", "angie"];
+pub(super) const PROGRAMS: [&str; 3] = ["nginx", "openresty", "angie"];
 
 pub(in crate::io::probe) struct Master {
     pid_file: PathBuf,

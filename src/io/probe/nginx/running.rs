@@ -1,31 +1,56 @@
 //! The nginx that runs: how its master was started, by the title that it gives itself.
+//!
+//! Anybody can give himself that title, and what it says is run as root: so the process must be root's in every respect (a
+//! setuid program keeps the words of whoever started it), and what is run is its own file, not what it calls itself.
 
+use super::master::PROGRAMS;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const TITLE: &[u8] = b"nginx: master process ";
 
 /// How the master of that pid file was started; without a pid file, the only one in this network.
 pub(super) fn command(pid_file: Option<&Path>) -> Option<Vec<String>> {
-    let words = |pid: &str| Some(words(&title(pid)?)).filter(|words| !words.is_empty());
     if let Some(file) = pid_file {
-        return words(fs::read_to_string(file).ok()?.trim());
+        return trusted(fs::read_to_string(file).ok()?.trim());
     }
     let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     let here = network("self");
     let entries = fs::read_dir("/proc").ok()?.flatten();
     let pids = entries.filter_map(|entry| entry.file_name().into_string().ok());
     // Where we may not look, it is taken for ours.
-    let mut found =
-        pids.filter(|pid| network(pid).is_none_or(|other| Some(other) == here)).filter_map(|pid| words(&pid));
+    let near = pids.filter(|pid| network(pid).is_none_or(|other| Some(other) == here));
+    let mut found = near.filter_map(|pid| trusted(&pid));
     found.next().filter(|_| found.next().is_none())
 }
 
-fn title(pid: &str) -> Option<String> {
+fn trusted(pid: &str) -> Option<Vec<String>> {
     let pid: u32 = pid.parse().ok()?;
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let title = line.strip_prefix(TITLE)?.split(|byte| *byte == 0).next()?;
-    Some(String::from_utf8_lossy(title).into_owned())
+    let mut words = words(&String::from_utf8_lossy(title));
+    let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    // After an upgrade the file has another inode.
+    let program = program.to_str()?.trim_end_matches(" (deleted)");
+    let name = Path::new(program).file_name()?.to_str()?;
+    let file = fs::metadata(program).ok()?;
+    let known = PROGRAMS.iter().any(|known| name.starts_with(known));
+    let safe = known && file.mode() & 0o6022 == 0 && is_ours(file.uid()) && runs_as_ours(pid);
+    program.clone_into(words.first_mut().filter(|_| safe)?);
+    Some(words)
+}
+
+fn is_ours(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
+}
+
+/// proc(5), status: the real, effective, saved and file system's user.
+fn runs_as_ours(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let mut users = users.unwrap_or("none").split_whitespace().map(str::parse);
+    users.all(|user| user.is_ok_and(is_ours))
 }
 
 /// The title has lost the quotes: what follows `-g` goes on until a directive's end is followed by an option.
@@ -51,6 +76,17 @@ fn words(title: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    #[test]
+    fn who_merely_calls_himself_nginx_is_not_believed() {
+        let mut sleeper = Command::new("/bin/sleep");
+        let mut child = sleeper.arg0("nginx: master process /tmp/evil").arg("60").spawn().unwrap();
+        assert_eq!(trusted(&child.id().to_string()), None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn a_title_becomes_a_command_again() {
