@@ -224,14 +224,20 @@ impl Engine {
     /// Lets every virtual router do what is due, and its addresses follow.
     pub(super) fn run_routers(&mut self, now: Instant) {
         for at in 0..self.routers.len() {
-            let state = self.routers[at].router.state();
+            let before = self.routers[at].router.state();
             let priority = self.router_priority(at, now);
             let sent = self.routers[at].router.set_priority(priority, now);
             self.send_vrrp(at, sent);
-            let may = self.group_of(at).all(|other| other.router.wants(now));
+            self.note_router(at, before, now);
+        }
+        // Who may is known of all before the first does.
+        let all_want = |at| self.group_of(at).all(|other: &RouterState| other.router.wants(now));
+        let may: Vec<bool> = (0..self.routers.len()).map(all_want).collect();
+        for (at, may) in may.into_iter().enumerate() {
+            let before = self.routers[at].router.state();
             let sent = self.routers[at].router.expire(may, now);
             self.send_vrrp(at, sent);
-            self.note_router(at, state, now);
+            self.note_router(at, before, now);
         }
         self.keep_step(now);
         let renew = self.renew();

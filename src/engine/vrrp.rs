@@ -173,12 +173,14 @@ impl Router {
 
     /// Does what is due. `may`: those that it must keep step with want it too.
     pub fn expire(&mut self, may: bool, now: Instant) -> Option<Send> {
+        if self.state == State::Backup && may && self.wants(now) {
+            return Some(self.lead(now));
+        }
         if self.timer.is_none_or(|at| at > now) {
             return None;
         }
         match self.state {
             State::Init => None,
-            State::Backup if may => Some(self.lead(now)),
             State::Backup => {
                 self.wanting = true;
                 self.timer = Some(now + self.down_interval());

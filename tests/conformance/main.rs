@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod groups;
+
 use haclusterd::engine::time::Instant;
 use haclusterd::engine::vrrp::{ADDRESS_OWNER, Advert, LEAVING, Router, Send, Settings, State, Version};
 use std::net::IpAddr;

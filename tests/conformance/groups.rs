@@ -1,0 +1,175 @@
+//! Virtual routers that keep step: keepalived's sync groups.
+
+use haclusterd::engine::routers::{Heard, RouterConfig};
+use haclusterd::engine::time::{Instant, Timers};
+use haclusterd::engine::vrrp::{Settings, Version};
+use haclusterd::engine::{Action, Config, Engine, Input};
+use haclusterd_proto::cluster::{SignedVoters, VoterSet};
+use haclusterd_proto::member::MemberRecord;
+use haclusterd_proto::{ClusterId, Incarnation, MacAddr, NodeId, VipId};
+use std::net::IpAddr;
+use std::time::Duration;
+
+const ME: NodeId = NodeId([1; 16]);
+const SECOND: Duration = Duration::from_secs(1);
+const V4: VipId = VipId(4);
+const V6: VipId = VipId(6);
+
+struct Node {
+    engine: Engine,
+    now: Instant,
+    /// Virtual routers and the priorities that they advertised.
+    sent: Vec<(VipId, u8)>,
+    installed: Vec<VipId>,
+}
+
+fn router(vip: VipId, priority: u8, address: &str) -> RouterConfig {
+    let settings = Settings {
+        version: Version::V3,
+        interval: SECOND,
+        preempt: true,
+        preempt_delay: Duration::ZERO,
+        eager: false,
+    };
+    RouterConfig {
+        vip,
+        name: format!("r{}", vip.0),
+        vrid: 51,
+        settings,
+        priority,
+        addresses: vec![address.parse().unwrap()],
+        peers: Vec::new(),
+        group: Some("both".into()),
+        announce_refresh: Duration::ZERO,
+    }
+}
+
+impl Node {
+    fn new(priorities: [u8; 2]) -> Node {
+        let cluster = ClusterId([7; 16]);
+        let now = Instant::from_micros(1_000_000_000);
+        let config = Config {
+            cluster,
+            record: MemberRecord::new(ME, "lb1".into(), ([10, 0, 0, 11], 7946).into(), Incarnation(1)),
+            timers: Timers { advert: SECOND / 20, lease: SECOND / 2 },
+            earlier_lease: Duration::ZERO,
+            voters_max: 3,
+            strict_pair: false,
+            gateway: false,
+            strict_health: true,
+            vips: Vec::new(),
+            routers: vec![router(V4, priorities[0], "10.0.0.100"), router(V6, priorities[1], "fd00::100")],
+            checks: Vec::new(),
+        };
+        let voters = SignedVoters { set: VoterSet::first(cluster, ME), signature: Vec::new() };
+        let engine = Engine::new(config, Some(voters), now);
+        let mut node = Node { engine, now, sent: Vec::new(), installed: Vec::new() };
+        for (vip, primary) in [(V4, "10.0.0.11"), (V6, "fe80::11")] {
+            node.feed(Input::Interface { vip, state: Ok(MacAddr([2; 6])) });
+            node.feed(Input::Primary { vip, address: Some(primary.parse().unwrap()) });
+        }
+        node
+    }
+
+    fn feed(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            for action in self.engine.handle(input, self.now) {
+                match action {
+                    Action::Vrrp { vip, priority } => self.sent.push((vip, priority)),
+                    Action::Install { vip, .. } => {
+                        self.installed.push(vip);
+                        inputs.push(Input::Installed { vip, result: Ok(()) });
+                    }
+                    Action::Remove(vip) => {
+                        self.installed.retain(|other| *other != vip);
+                        inputs.push(Input::Removed { vip, result: Ok(()) });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.installed.sort_unstable();
+        self.installed.dedup();
+    }
+
+    fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.now < end {
+            self.now = self.now + Duration::from_millis(10);
+            self.feed(Input::Deadline);
+        }
+    }
+
+    fn hear(&mut self, vip: VipId, source: &str, priority: u8) {
+        let addresses: Vec<IpAddr> =
+            vec![if vip == V4 { "10.0.0.100" } else { "fd00::100" }.parse().unwrap()];
+        let heard = Heard {
+            vip,
+            source: source.parse().unwrap(),
+            hops: 255,
+            multicast: true,
+            version: Version::V3,
+            priority,
+            interval: SECOND,
+            addresses,
+            authentic: true,
+        };
+        self.feed(Input::Vrrp(Box::new(heard)));
+    }
+}
+
+#[test]
+fn a_group_leads_together_although_one_of_them_could_have_led_sooner() {
+    let mut node = Node::new([200, 100]);
+    node.pass(SECOND * 3 + Duration::from_millis(300));
+    assert!(node.installed.is_empty(), "200 alone would lead after 3.22 s");
+    node.pass(SECOND);
+    assert!(node.installed.contains(&V6), "{:?}", node.sent);
+    node.pass(SECOND * 4);
+    assert_eq!(node.installed, [V4, V6]);
+}
+
+#[test]
+fn a_better_master_of_one_is_the_master_of_all() {
+    let mut node = Node::new([100, 100]);
+    node.pass(SECOND * 8);
+    assert_eq!(node.installed, [V4, V6]);
+    node.hear(V6, "fe80::12", 200);
+    assert!(node.installed.is_empty());
+    assert!(!node.sent.contains(&(V4, 0)), "who is only torn along does not say that it leaves");
+    for _ in 0..5 {
+        node.pass(SECOND);
+        node.hear(V6, "fe80::12", 200);
+    }
+    assert!(node.installed.is_empty(), "nobody is heard for IPv4, and yet it waits");
+}
+
+#[test]
+fn a_fault_of_one_is_a_fault_of_all_and_is_said() {
+    let mut node = Node::new([100, 100]);
+    node.pass(SECOND * 8);
+    node.sent.clear();
+    node.feed(Input::Primary { vip: V6, address: None });
+    assert_eq!(node.sent, [(V4, 0), (V6, 0)]);
+    assert!(node.installed.is_empty());
+    let status = node.engine.snapshot(0, node.now);
+    assert!(
+        status.vips[0].why.contains("r6 of its group: its interface has no address"),
+        "{:?}",
+        status.vips
+    );
+    node.feed(Input::Primary { vip: V6, address: Some("fe80::11".parse().unwrap()) });
+    node.pass(SECOND * 8);
+    assert_eq!(node.installed, [V4, V6]);
+}
+
+#[test]
+fn a_stop_says_so_and_takes_the_addresses_away_first() {
+    let mut node = Node::new([100, 100]);
+    node.pass(SECOND * 8);
+    node.sent.clear();
+    node.feed(Input::Shutdown { leave: false });
+    assert_eq!(node.sent, [(V4, 0), (V6, 0)]);
+    assert!(node.installed.is_empty());
+}
