@@ -29,7 +29,7 @@ pub(super) fn find(config: &Config, memory: Memory, voters: VotersStamp) -> Heri
     let mut heritage = Heritage::default();
     let index = |vip: &Vip| vip.interface.as_deref().and_then(netlink::index_of);
     let held = |vip: &&Vip| memory.held.iter().any(|(id, _)| *id == vip.id);
-    for vip in config.vips.iter().filter(held) {
+    for vip in config.all_vips().filter(held) {
         let Some((ifindex, until)) = index(vip).zip(earliest(vip, &open)) else { continue };
         heritage.inheritance.gates.push((vip.id, until));
         heritage.gates.extend(vip.ips().map(|addr| Gate { ifindex, addr, until }));

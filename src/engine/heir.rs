@@ -45,6 +45,14 @@ impl Engine {
             (vip.owner, vip.until) = (Owner::Us { term, until }, Some(until));
             self.heir = true;
         }
+        for router in &mut self.routers {
+            let held = memory.held.iter().any(|(id, _)| *id == router.id());
+            let until = gates.iter().find(|(id, _)| *id == router.id()).map(|(_, end)| *end);
+            if let Some(until) = until.filter(|end| held && *end > now) {
+                router.router.inherit(until);
+                self.heir = true;
+            }
+        }
         if self.heir {
             self.info("takes over from its earlier run; no VIP moves".into(), now);
         }
@@ -53,7 +61,9 @@ impl Engine {
 
     /// Tells the edge what a successor would have to know, when that has changed.
     pub(super) fn remember(&mut self) {
-        let held = || self.vips.iter().filter_map(|vip| Some((vip.id(), vip.seat.holds()?)));
+        let leads = |router: &&RouterState| router.router.state() == vrrp::State::Master;
+        let led = || self.routers.iter().filter(leads).map(|router| (router.id(), Term::default()));
+        let held = || self.vips.iter().filter_map(|vip| Some((vip.id(), vip.seat.holds()?))).chain(led());
         let known = &self.remembered;
         if known.voters == self.voters.stamp()
             && known.sessions.iter().copied().eq(self.lease.sessions())
@@ -77,8 +87,13 @@ impl Engine {
 
     /// The effective priority by this node's checks. `None`: a check says that it must own nothing.
     pub(super) fn fitness(&self, now: Instant) -> Option<Priority> {
+        self.fitness_of(self.config.base(), now)
+    }
+
+    /// The same of another base.
+    pub(super) fn fitness_of(&self, base: Priority, now: Instant) -> Option<Priority> {
         let silent = self.presumes(now) && self.health.verdict() == Verdict::Unknown;
-        if silent { Some(self.config.base()) } else { self.health.effective(self.config.base()) }
+        if silent { Some(base) } else { self.health.effective(base) }
     }
 
     pub(super) fn is_well(&self, now: Instant) -> bool {

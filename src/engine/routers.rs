@@ -112,14 +112,6 @@ impl RouterState {
         self.interface.as_ref().err().cloned().or(mute).or(broken)
     }
 
-    /// The address owner's priority is not what checks make of it.
-    fn priority(&self, health: &Health, now: Instant) -> Option<u8> {
-        let base = self.config.priority;
-        let own = if base == ADDRESS_OWNER { 254 } else { base };
-        let effective = health.effective(Priority(own)).filter(|_| self.fault(now).is_none())?;
-        Some(if base == ADDRESS_OWNER { base } else { effective.0 })
-    }
-
     /// RFC 9568 7.1; what concerns the message alone was looked at before.
     fn judge(&self, heard: &Heard) -> Result<(), Refused> {
         let config = &self.config;
@@ -256,8 +248,16 @@ impl Engine {
 
     /// A fault of one is the fault of all in its group.
     fn router_priority(&self, at: usize, now: Instant) -> Option<u8> {
-        let own = self.routers[at].priority(&self.health, now).filter(|_| self.drain.is_none());
-        own.filter(|_| self.group_of(at).all(|other| other.priority(&self.health, now).is_some()))
+        let own = self.priority_of(&self.routers[at], now).filter(|_| self.drain.is_none());
+        own.filter(|_| self.group_of(at).all(|other| self.priority_of(other, now).is_some()))
+    }
+
+    /// The address owner's priority is not what checks make of it.
+    fn priority_of(&self, router: &RouterState, now: Instant) -> Option<u8> {
+        let base = router.config.priority;
+        let own = if base == ADDRESS_OWNER { 254 } else { base };
+        let effective = self.fitness_of(Priority(own), now).filter(|_| router.fault(now).is_none())?;
+        Some(if base == ADDRESS_OWNER { base } else { effective.0 })
     }
 
     /// It and those that it must keep step with.

@@ -76,6 +76,8 @@ pub struct Router {
     /// Since when a worse master is heard that may be preempted.
     worse_since: Option<Instant>,
     advertised: Instant,
+    /// An earlier run was the master: until then nobody takes over from it.
+    heir_until: Instant,
 }
 
 impl Router {
@@ -91,7 +93,13 @@ impl Router {
             wanting: false,
             worse_since: None,
             advertised: Instant::default(),
+            heir_until: Instant::default(),
         }
+    }
+
+    /// The master was an earlier run of this router, and whoever heard it waits until then.
+    pub fn inherit(&mut self, until: Instant) {
+        self.heir_until = until;
     }
 
     #[must_use]
@@ -140,7 +148,7 @@ impl Router {
     /// 6.4.1, Startup.
     fn start(&mut self, now: Instant) -> Option<Send> {
         self.master_interval = self.settings.interval;
-        if self.priority == ADDRESS_OWNER {
+        if self.priority == ADDRESS_OWNER || now < self.heir_until {
             return Some(self.lead(now));
         }
         self.state = State::Backup;

@@ -260,6 +260,17 @@ fn who_may_not_lead_yet_waits_once_more() {
     assert_eq!(case.takes_over_after(), MS * 3610);
 }
 
+#[test]
+fn the_heir_of_a_master_is_master_at_once_while_its_backups_wait() {
+    for (left, state) in [(MS * 10, State::Master), (Duration::ZERO, State::Backup)] {
+        let now = Instant::from_micros(1_000_000_000);
+        let mut router = Router::new(settings(Version::V2));
+        router.inherit(now + left);
+        let sent = router.set_priority(Some(100), now);
+        assert_eq!((router.state(), sent.is_some()), (state, state == State::Master));
+    }
+}
+
 /// Nobody takes over before three intervals have passed since the last advert, so until then, and no longer, may a host
 /// answer whose daemon hangs.
 #[test]

@@ -222,6 +222,22 @@ fn we_take_over_from_keepalived_and_it_takes_back() {
 }
 
 #[test]
+fn a_restart_keeps_the_master_and_keepalived_notices_nothing() {
+    alone(|| {
+        let mut pair = Pair::form(V2, 150, 100);
+        pair.until_on(OURS);
+        for (case, end) in [("restart", Signal::USR2), ("killed, started again", Signal::KILL)] {
+            let seen = pair.observe(case, SECOND * 5, |pair| {
+                pair.ours.signal(end);
+                pair.ours.reap();
+                pair.ours.start();
+            });
+            assert_eq!((seen.holding.order.as_slice(), seen.failed()), (&[OURS][..], 0), "{seen:?}");
+        }
+    });
+}
+
+#[test]
 fn without_preemption_who_comes_back_waits() {
     alone(|| {
         let pair = Pair::form(V3, 100, 150);
