@@ -60,6 +60,7 @@ impl Nginx {
     }
 
     fn start_again(&mut self) {
+        std::fs::remove_file(self.pid_file()).unwrap();
         self.master = Nginx::spawn(self.dir.path(), "daemon on;");
         self.wait();
     }
@@ -148,7 +149,8 @@ impl Watch {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let guard = runtime.enter();
-        let running = probe::start(&config.checks, &report);
+        let mut running = Running::default();
+        running.update(&config, &report);
         drop(guard);
         Watch { results, _running: running, _runtime: runtime }
     }
@@ -359,6 +361,57 @@ fn a_crowd_at_the_limit_is_no_failure_and_a_worker_that_hangs_is_one() {
     let until = Instant::now() + Duration::from_secs(5);
     while watch.next().1 != Outcome::Pass {
         assert!(Instant::now() < until);
+    }
+}
+
+#[test]
+fn a_reload_is_followed_although_an_old_worker_still_serves_somebody() {
+    let nginx = Nginx::start_with("daemon on;");
+    let watch = watch_nginx(&nginx, "http", "");
+    assert_eq!(watch.next().1, Outcome::Pass);
+    let _slow = crowd(nginx.port, 1);
+    let conf = nginx.dir.path().join("nginx.conf");
+    let moved = free_port();
+    let text = std::fs::read_to_string(&conf).unwrap();
+    let text = text.replace(&nginx.port.to_string(), &moved.to_string());
+    std::fs::write(&conf, text.replace("http {", "http { client_header_timeout 1h;")).unwrap();
+    Nginx::signal(nginx.pid(), "HUP");
+    let reloaded = Instant::now();
+    let followed = |(at, outcome): (Instant, Outcome)| {
+        assert!(at < reloaded + Duration::from_secs(5), "{outcome:?}");
+        at > reloaded + Duration::from_secs(1) && outcome == Outcome::Pass
+    };
+    while !followed(watch.next()) {}
+    assert_eq!(watch.next().1, Outcome::Pass);
+}
+
+/// nginx runs by what it has read; what is in the file by now is not its fault.
+#[test]
+fn a_configuration_that_is_broken_by_now_makes_nobody_fail() {
+    let nginx = Nginx::start_with("daemon on;");
+    std::fs::write(nginx.dir.path().join("nginx.conf"), "nonsense").unwrap();
+    let watch = |part| watch_nginx(&nginx, part, "");
+    assert_eq!(watch("process").reason(), "pass");
+    let said = watch("http").reason();
+    assert!(said.contains("does not say where it listens") && said.ends_with("give `url`"), "{said}");
+}
+
+#[test]
+fn without_a_file_for_another_connection_nginx_is_saturated_also_between_its_attempts() {
+    let nginx = Nginx::with(
+        |port| format!("server {{ listen 127.0.0.1:{port}; location / {{ return 200 'ok'; }} }}"),
+        "daemon on; worker_rlimit_nofile 24;",
+    );
+    let watch = watch_nginx(&nginx, "http", "");
+    assert_eq!(watch.next().1, Outcome::Pass);
+    let _crowd = crowd(nginx.port, 40);
+    let until = Instant::now() + Duration::from_secs(5);
+    while !matches!(watch.next().1, Outcome::Saturated(_)) {
+        assert!(Instant::now() < until);
+    }
+    for _ in 0..10 {
+        let outcome = watch.next().1;
+        assert!(matches!(&outcome, Outcome::Saturated(_)), "{outcome:?}");
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const HEADER: [&str; 4] = ["CHECK", "RESULT", "TIME", "REASON"];
 /// Beyond what the checks themselves are given: nginx is asked for its configuration first.
-const SLACK: Duration = Duration::from_secs(11);
+const SLACK: Duration = Duration::from_secs(5);
 
 const CHECK_FAILED: u8 = 2;
 
@@ -47,7 +47,7 @@ fn run_checks(config: Config) -> u8 {
         Err(error) => return fail(&error),
     };
     let longest = config.checks.iter().map(|check| check.timeout).max().unwrap_or_default();
-    let results = runtime.block_on(probe::once(&config.checks, longest + SLACK));
+    let results = runtime.block_on(probe::once(&config, longest + SLACK));
     print::say(&render(&results, print::colour()));
     // A thread that hangs in a check must not keep the command from ending.
     runtime.shutdown_background();

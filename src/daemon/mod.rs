@@ -31,10 +31,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Each lane to the core: some 50 ms of work. What is older than that is worth little, and is counted when dropped.
 const CORE_QUEUE: usize = 1024;
+/// What is still to be written when all else has ended.
+const LAST_WRITES: Duration = Duration::from_secs(1);
 /// Each lane to the office. The engine asks for work a few times a minute; gossip repeats what is lost.
 const OFFICE_QUEUE: usize = 256;
 
@@ -173,7 +176,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let start = prepare(options)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let (core, inbox) = Entrance::new(CORE_QUEUE);
         let (office, work) = Entrance::new(OFFICE_QUEUE);
         // Before anything is touched: a second daemon on this socket must not sweep the first one's addresses.
@@ -202,7 +205,10 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         }
         core.map_err(|_| DaemonError::CoreEnded)?;
         result
-    })
+    });
+    // A write to a disk that hangs is not waited for.
+    runtime.shutdown_timeout(LAST_WRITES);
+    result
 }
 
 fn prepare(options: Options) -> Result<Start, DaemonError> {
@@ -326,7 +332,7 @@ fn engine_config(
         cluster: identity.cluster,
         record,
         timers: config.cluster.timers,
-        earlier_lease: std::time::Duration::ZERO,
+        earlier_lease: Duration::ZERO,
         voters_max: config.cluster.voters_max,
         strict_pair: config.cluster.strict_pair,
         gateway: config.cluster.gateway.is_some(),

@@ -95,7 +95,8 @@ impl Office {
         let gossip = Arc::new(Gossip::start(settings, outbox, keys, gossip_out, report).await?);
         let shared = Arc::new(Mutex::new(start.config.shared_toml()));
         let joins = join_server(&start, directory.clone(), shared.clone());
-        let probes = start_probes(&start.config, &core);
+        let mut probes = Running::default();
+        update_probes(&mut probes, &start.config, &core);
         directory.dial();
         Ok(Office { start, transport, core, gossip, gossip_in, directory, joins, shared, probes })
     }
@@ -205,10 +206,8 @@ impl Office {
                 path.display()
             );
         }
-        // The old checks' last words must not be counted by the new ones.
-        self.probes = Running::default();
         self.core.send(ToCore::Reload(Box::new(config.clone())));
-        self.probes = start_probes(&config, &self.core);
+        update_probes(&mut self.probes, &config, &self.core);
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = config.shared_toml();
         self.start.config = config;
     }
@@ -237,12 +236,12 @@ impl Office {
     }
 }
 
-fn start_probes(config: &Config, core: &Entrance<ToCore>) -> Running {
+fn update_probes(probes: &mut Running, config: &Config, core: &Entrance<ToCore>) {
     let core = core.clone();
     let report: probe::Report = Arc::new(move |name: &str, part: &str, outcome| {
         core.send(ToCore::Input(Input::Check { name: name.to_owned(), part: part.to_owned(), outcome }));
     });
-    probe::start(&config.checks, &report)
+    probes.update(config, &report);
 }
 
 fn join_server(start: &Start, directory: Arc<Directory>, shared: Arc<Mutex<String>>) -> Arc<JoinServer> {

@@ -17,6 +17,8 @@ pub struct CheckConfig {
     pub fall: u32,
     /// 0: down takes the node out. Positive: added while up. Negative: added while down. Of a number: its factor.
     pub weight: i16,
+    /// Its results are numbers; without one it is 0.
+    pub numeric: bool,
     /// Up counts as down and the other way round; of a number, its opposite counts.
     pub reverse: bool,
     pub initial: Initial,
@@ -88,12 +90,17 @@ impl Check {
             Initial::Down => (0, true),
         };
         let part = Part { counter, seen, word: None };
-        Check { parts: vec![part; config.parts.len()], number: None, config }
+        let number = config.numeric.then_some(0);
+        Check { parts: vec![part; config.parts.len()], number, config }
     }
 
     /// The same knowledge under other settings.
     pub fn with(&self, config: CheckConfig) -> Check {
-        let mut check = Check { number: self.number, ..Check::new(config) };
+        let mut check = Check::new(config);
+        if check.config.numeric != self.config.numeric {
+            return check;
+        }
+        check.number = self.number;
         for (name, part) in check.config.parts.iter().zip(&mut check.parts) {
             let Some(old) = self.parts.iter().zip(&self.config.parts).find(|(_, n)| *n == name) else {
                 continue;
@@ -111,8 +118,8 @@ impl Check {
 
     pub fn report(&mut self, part: &str, outcome: &Outcome) {
         let Some(at) = self.config.parts.iter().position(|name| name == part) else { return };
-        if let Outcome::Number(number) = outcome {
-            self.number = Some(*number);
+        if let (Outcome::Number(number), Some(known)) = (outcome, &mut self.number) {
+            *known = *number;
         }
         self.parts[at].report(outcome, &self.config);
     }
@@ -246,6 +253,7 @@ impl CheckConfig {
             rise,
             fall,
             weight,
+            numeric: false,
             reverse: false,
             initial: Initial::default(),
         }

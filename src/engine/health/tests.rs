@@ -92,7 +92,7 @@ fn the_sum_is_clamped_once_and_not_at_each_weight() {
 #[test]
 fn a_number_counts_by_its_product_with_the_weight() {
     let with = |weight, reverse, number| {
-        let mut health = Health::new(&[CheckConfig { reverse, ..check(1, 1, weight) }]);
+        let mut health = Health::new(&[CheckConfig { reverse, numeric: true, ..check(1, 1, weight) }]);
         health.report("nginx", "", &Outcome::Number(number));
         priority(&health)
     };
@@ -108,7 +108,8 @@ fn a_number_counts_by_its_product_with_the_weight() {
 
 #[test]
 fn a_number_makes_nobody_sick_but_who_is_out() {
-    let mut health = Health::new(&[check(1, 1, 1)]);
+    let mut health = Health::new(&[CheckConfig { numeric: true, ..check(1, 1, 1) }]);
+    assert_eq!((priority(&health), health.verdict()), (Some(100), Verdict::Ok), "without a file it is 0");
     health.report("nginx", "", &Outcome::Number(-50));
     assert!(!health.is_sick());
     health.report("nginx", "", &Outcome::Number(-300));
@@ -170,4 +171,14 @@ fn a_reload_keeps_what_is_known() {
     health.report("nginx", "", &outcome('c'));
     health.reconfigure(&[check(1, 1, 0)]);
     assert_eq!((health.verdict(), health.reason().as_str()), (Verdict::Failed, "nginx: gone"));
+}
+
+#[test]
+fn what_a_number_said_is_forgotten_when_the_check_has_another_kind() {
+    let mut health = Health::new(&[CheckConfig { numeric: true, ..check(1, 1, 0) }]);
+    health.report("nginx", "", &Outcome::Number(0));
+    health.reconfigure(&[check(1, 1, 0)]);
+    assert_eq!(health.verdict(), Verdict::Unknown);
+    health.report("nginx", "", &outcome('f'));
+    assert_eq!(priority(&health), None);
 }

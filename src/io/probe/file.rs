@@ -14,14 +14,14 @@ use tokio::time::Interval;
 const MAX: u64 = 64;
 
 pub(super) struct Probe {
-    hand: io::Result<Hand<Outcome>>,
+    hand: io::Result<Hand<(), Outcome>>,
     schedule: Interval,
     timeout: Duration,
 }
 
 impl Probe {
     pub fn new(check: &Check, path: PathBuf) -> Probe {
-        let hand = Hand::new(&check.name, move |answer| drop(answer.send(read(&path))));
+        let hand = Hand::new(&check.name, move |(), answer| drop(answer.send(read(&path))));
         Probe { hand, schedule: schedule(check), timeout: check.timeout }
     }
 }
@@ -31,7 +31,7 @@ impl super::Probe for Probe {
         self.schedule.tick().await;
         let unread = || Outcome::Warn("it cannot be read in time, so what it said last still counts".into());
         match &mut self.hand {
-            Ok(hand) => hand.run(self.timeout).await.unwrap_or_else(unread),
+            Ok(hand) => hand.run((), self.timeout).await.unwrap_or_else(unread),
             Err(error) => Outcome::Warn(format!("no thread could be started for it: {error}")),
         }
     }

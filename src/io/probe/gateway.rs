@@ -6,6 +6,7 @@ use super::{http, schedule};
 use crate::config::{Check, Gateway, Method};
 use crate::engine::health::Outcome;
 use crate::io::neighbor::{Claim, Neighbor};
+use haclusterd_proto::checksum::Sum;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
@@ -23,16 +24,16 @@ pub(super) struct Probe {
 
 enum Way {
     Solicit(Option<Links>),
-    Ping(io::Result<Hand<Result<(), String>>>),
+    Ping(io::Result<Hand<(), Result<(), String>>>),
 }
 
 impl Probe {
     pub fn new(check: &Check, gateway: Gateway) -> Probe {
         let (address, timeout) = (gateway.address, check.timeout);
         let ping = || {
-            let mut sequence = 0;
-            Hand::new(&check.name, move |answer| {
-                sequence += 1;
+            let mut sequence = 0_u16;
+            Hand::new(&check.name, move |(), answer| {
+                sequence = sequence.wrapping_add(1);
                 let _ = answer.send(ping(address, sequence, timeout));
             })
         };
@@ -50,9 +51,10 @@ impl Probe {
                 solicit(none.insert(Links::watch().await?), &self.gateway, self.timeout).await
             }
             // The run answers by itself when its time is over.
-            Way::Ping(Ok(hand)) => {
-                hand.run(self.timeout * 2).await.unwrap_or_else(|| Err(http::late("answer", self.timeout)))
-            }
+            Way::Ping(Ok(hand)) => hand
+                .run((), self.timeout * 2)
+                .await
+                .unwrap_or_else(|| Err(http::late("answer", self.timeout))),
             Way::Ping(Err(error)) => Err(format!("no thread could be started for it: {error}")),
         }
     }
@@ -92,7 +94,7 @@ fn ping(address: IpAddr, sequence: u16, patience: Duration) -> Result<(), String
     let id = std::process::id().to_be_bytes();
     let [high, low] = sequence.to_be_bytes();
     let mut packet = [request, 0, 0, 0, id[2], id[3], high, low];
-    let sum = checksum(&packet).to_be_bytes();
+    let sum = Sum::default().bytes(&packet).checksum().to_be_bytes();
     packet[2..4].copy_from_slice(&sum); // for IPv6 the kernel writes its own
     socket.send(&packet).map_err(failed)?;
     let until = Instant::now() + patience;
@@ -118,25 +120,9 @@ fn ping(address: IpAddr, sequence: u16, patience: Duration) -> Result<(), String
     }
 }
 
-/// RFC 1071.
-fn checksum(packet: &[u8; 8]) -> u16 {
-    let sum: u32 = packet.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    !(u16::try_from(sum & 0xffff)
-        .unwrap_or_default()
-        .wrapping_add(u16::try_from(sum >> 16).unwrap_or_default()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_checksum_makes_the_whole_sum_all_ones() {
-        let mut packet = [8, 0, 0, 0, 0xab, 0xcd, 0xff, 0xfe];
-        let sum = checksum(&packet);
-        packet[2..4].copy_from_slice(&sum.to_be_bytes());
-        assert_eq!(checksum(&packet), 0);
-    }
 
     #[test]
     fn this_host_answers_its_own_ping() {

@@ -8,28 +8,28 @@ use tokio::sync::mpsc;
 /// Where a run says what came out. It may say so before it has tidied up.
 pub(super) type Answer<T> = mpsc::UnboundedSender<T>;
 
-pub(super) struct Hand<T> {
-    ask: std::sync::mpsc::Sender<()>,
+pub(super) struct Hand<Q, T> {
+    ask: std::sync::mpsc::Sender<Q>,
     answers: mpsc::UnboundedReceiver<T>,
     /// Asked, and not answered yet.
     owes: bool,
 }
 
-impl<T: Send + 'static> Hand<T> {
+impl<Q: Send + 'static, T: Send + 'static> Hand<Q, T> {
     /// The thread ends with the handle, or when what it hangs in lets go of it.
-    pub fn new(name: &str, mut work: impl FnMut(&Answer<T>) + Send + 'static) -> io::Result<Hand<T>> {
-        let (ask, asked) = std::sync::mpsc::channel::<()>();
+    pub fn new(name: &str, mut work: impl FnMut(Q, &Answer<T>) + Send + 'static) -> io::Result<Hand<Q, T>> {
+        let (ask, asked) = std::sync::mpsc::channel::<Q>();
         let (answer, answers) = mpsc::unbounded_channel();
         // The kernel keeps 15 characters of a thread's name.
         let builder = std::thread::Builder::new().name(name.chars().take(15).collect());
-        builder.spawn(move || asked.iter().for_each(|()| work(&answer)))?;
+        builder.spawn(move || asked.iter().for_each(|question| work(question, &answer)))?;
         Ok(Hand { ask, answers, owes: false })
     }
 
     /// `None`: it hangs, in this run or in an earlier one. What comes too late is the next run's answer.
-    pub async fn run(&mut self, patience: Duration) -> Option<T> {
+    pub async fn run(&mut self, question: Q, patience: Duration) -> Option<T> {
         if !self.owes {
-            self.ask.send(()).ok()?;
+            self.ask.send(question).ok()?;
             self.owes = true;
         }
         let answer = tokio::time::timeout(patience, self.answers.recv()).await.ok()??;
@@ -46,7 +46,7 @@ mod tests {
     async fn what_hangs_is_not_begun_a_second_time_and_its_late_answer_counts() {
         let (open, gate) = std::sync::mpsc::channel();
         let mut number = 0;
-        let mut hand = Hand::new("test", move |answer| {
+        let mut hand = Hand::new("test", move |(), answer| {
             gate.recv().unwrap();
             number += 1;
             let _ = answer.send(number);
@@ -54,12 +54,12 @@ mod tests {
         .unwrap();
         open.send(()).unwrap();
         let second = Duration::from_secs(5);
-        assert_eq!(hand.run(second).await, Some(1));
+        assert_eq!(hand.run((), second).await, Some(1));
         for _ in 0..3 {
-            assert_eq!(hand.run(Duration::from_millis(20)).await, None);
+            assert_eq!(hand.run((), Duration::from_millis(20)).await, None);
         }
         open.send(()).unwrap();
-        assert_eq!(hand.run(second).await, Some(2), "begun once");
-        assert_eq!(hand.run(Duration::from_millis(20)).await, None);
+        assert_eq!(hand.run((), second).await, Some(2), "begun once");
+        assert_eq!(hand.run((), Duration::from_millis(20)).await, None);
     }
 }

@@ -63,7 +63,7 @@ pub(super) struct Failure {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The connection was refused, or closed before a word was said.
+    /// The connection was accepted, and closed before all was said.
     Closed,
     /// Nothing came in time.
     Late,
@@ -188,9 +188,9 @@ fn broken(error: hyper::Error) -> Failure {
 }
 
 fn closing(error: &io::Error) -> Kind {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error.kind() {
-        BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset | UnexpectedEof => Kind::Closed,
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => Kind::Closed,
         _ => Kind::Wrong,
     }
 }

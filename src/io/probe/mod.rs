@@ -19,8 +19,9 @@ mod script;
 mod tcp;
 mod tls;
 
-use crate::config::{Check, Kind};
+use crate::config::{Check, Config, Kind, Vip};
 use crate::engine::health::{CheckConfig, Outcome};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -35,10 +36,10 @@ trait Probe: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Outcome> + Send;
 }
 
-/// The checks that are running; they end when it is dropped.
+/// The checks that are running; each ends when it is dropped.
 #[derive(Debug, Default)]
 pub struct Running {
-    tasks: JoinSet<()>,
+    tasks: Vec<(Check, JoinSet<()>)>,
 }
 
 /// How the engine is to count the results.
@@ -50,6 +51,7 @@ pub fn checks(checks: &[Check]) -> Vec<CheckConfig> {
         rise: check.counting.rise,
         fall: check.counting.fall,
         weight: check.counting.weight,
+        numeric: matches!(check.kind, Kind::File(_)),
         reverse: check.counting.reverse,
         initial: check.counting.initial,
     };
@@ -64,32 +66,37 @@ fn parts(check: &Check) -> &'static [&'static str] {
     }
 }
 
-/// Must be called inside a tokio runtime.
-#[must_use]
-pub fn start(checks: &[Check], report: &Report) -> Running {
-    let mut running = Running::default();
-    for check in checks {
-        let (name, report) = (check.name.clone(), report.clone());
-        let tell = move |part: &str, outcome| report(&name, part, outcome);
-        running.begin(check.clone(), tell);
-    }
-    running
-}
-
 impl Running {
-    fn begin(&mut self, check: Check, tell: impl Fn(&str, Outcome) + Send + Sync + 'static) {
-        let tasks = &mut self.tasks;
-        match check.kind.clone() {
-            Kind::Nginx(nginx) => drop(tasks.spawn(nginx::watch(check, *nginx, Arc::new(tell)))),
-            Kind::Http(http) => spawn(tasks, http::Probe::new(&check, http), tell),
-            Kind::Tcp(address) => spawn(tasks, tcp::Probe::new(&check, address), tell),
-            Kind::Script(script) => spawn(tasks, script::Probe::new(&check, script), tell),
-            Kind::Process(process) => spawn(tasks, process::Probe::new(&check, process), tell),
-            Kind::File(path) => spawn(tasks, file::Probe::new(&check, path), tell),
-            Kind::Interface(name) => spawn(tasks, interface::Probe::new(&check, name), tell),
-            Kind::Gateway(gateway) => spawn(tasks, gateway::Probe::new(&check, gateway), tell),
+    /// What is to run now. A check that is the same as before goes on: it may be in the middle of something.
+    /// Must be called inside a tokio runtime.
+    pub fn update(&mut self, config: &Config, report: &Report) {
+        let vips: Arc<[IpAddr]> = config.all_vips().flat_map(Vip::ips).collect();
+        let mut old = std::mem::take(&mut self.tasks);
+        for check in &config.checks {
+            let same = old.iter().position(|(known, _)| known == check);
+            let known = same.map(|at| old.swap_remove(at));
+            self.tasks.push(known.unwrap_or_else(|| (check.clone(), begin(check, &vips, report))));
         }
     }
+}
+
+fn begin(check: &Check, vips: &Arc<[IpAddr]>, report: &Report) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let (name, report) = (check.name.clone(), report.clone());
+    let tell = move |part: &str, outcome| report(&name, part, outcome);
+    match check.kind.clone() {
+        Kind::Nginx(nginx) => {
+            tasks.spawn(nginx::watch(check.clone(), *nginx, vips.clone(), Arc::new(tell)));
+        }
+        Kind::Http(http) => spawn(&mut tasks, http::Probe::new(check, http), tell),
+        Kind::Tcp(address) => spawn(&mut tasks, tcp::Probe::new(check, address), tell),
+        Kind::Script(script) => spawn(&mut tasks, script::Probe::new(check, script), tell),
+        Kind::Process(process) => spawn(&mut tasks, process::Probe::new(check, process), tell),
+        Kind::File(path) => spawn(&mut tasks, file::Probe::new(check, path), tell),
+        Kind::Interface(name) => spawn(&mut tasks, interface::Probe::new(check, name), tell),
+        Kind::Gateway(gateway) => spawn(&mut tasks, gateway::Probe::new(check, gateway), tell),
+    }
+    tasks
 }
 
 fn spawn(tasks: &mut JoinSet<()>, mut probe: impl Probe, tell: impl Fn(&str, Outcome) + Send + 'static) {
@@ -119,21 +126,25 @@ pub struct First {
 }
 
 /// Runs every check once. Must be called inside a tokio runtime.
-pub async fn once(checks: &[Check], patience: Duration) -> Vec<First> {
+pub async fn once(config: &Config, patience: Duration) -> Vec<First> {
     let (send, mut results) = mpsc::unbounded_channel();
     let began = Instant::now();
     let report: Report = Arc::new(move |check: &str, part: &str, outcome| {
         let _ = send.send((check.to_owned(), part.to_owned(), outcome, began.elapsed()));
     });
-    let _running = start(checks, &report);
+    let mut running = Running::default();
+    running.update(config, &report);
     let first = |check: &Check, part: &&str| First {
         check: check.name.clone(),
         part: (*part).to_owned(),
         outcome: None,
         took: patience,
     };
-    let mut all: Vec<First> =
-        checks.iter().flat_map(|check| parts(check).iter().map(move |part| first(check, part))).collect();
+    let mut all: Vec<First> = config
+        .checks
+        .iter()
+        .flat_map(|check| parts(check).iter().map(move |part| first(check, part)))
+        .collect();
     while all.iter().any(|first| first.outcome.is_none()) {
         let Ok(Some((check, part, outcome, took))) = timeout_at(began + patience, results.recv()).await
         else {

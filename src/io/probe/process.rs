@@ -1,5 +1,6 @@
 //! Do enough processes of a program run? A death is known at once by a pidfd, a start with the next interval.
 
+use super::hand::Hand;
 use super::nginx::master::{has_exited, readiness};
 use super::schedule;
 use crate::config::{Check, Process, Programs};
@@ -8,6 +9,7 @@ use futures::future::select_all;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Interval;
@@ -17,13 +19,18 @@ const MAX_WATCHED: usize = 64;
 
 pub(super) struct Probe {
     process: Process,
+    /// What is read of other processes may hang, as `ps` does.
+    hand: std::io::Result<Hand<(), Vec<OwnedFd>>>,
     schedule: Interval,
+    timeout: Duration,
     watched: Vec<AsyncFd<OwnedFd>>,
 }
 
 impl Probe {
     pub fn new(check: &Check, process: Process) -> Probe {
-        Probe { process, schedule: schedule(check), watched: Vec::new() }
+        let programs = process.programs.clone();
+        let hand = Hand::new(&check.name, move |(), answer| drop(answer.send(running(&programs))));
+        Probe { process, hand, schedule: schedule(check), timeout: check.timeout, watched: Vec::new() }
     }
 }
 
@@ -38,7 +45,13 @@ impl super::Probe for Probe {
                 _ = self.schedule.tick() => {}
             }
         }
-        let running = running(&self.process.programs);
+        let running = match &mut self.hand {
+            Ok(hand) => hand.run((), self.timeout).await,
+            Err(error) => return Outcome::Fail(format!("no thread could be started for it: {error}")),
+        };
+        let Some(running) = running else {
+            return Outcome::Fail("the processes cannot be looked at: it hangs".into());
+        };
         let count = u32::try_from(running.len()).unwrap_or(u32::MAX);
         self.watched = running.into_iter().take(MAX_WATCHED).filter_map(|fd| readiness(fd).ok()).collect();
         judge(&self.process, count)

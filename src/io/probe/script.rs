@@ -5,7 +5,6 @@ use super::hand::{Answer, Hand};
 use super::schedule;
 use crate::config::{Check, Script};
 use crate::engine::health::Outcome;
-use std::path::Path;
 use std::time::Duration;
 use tokio::time::Interval;
 
@@ -13,7 +12,7 @@ use tokio::time::Interval;
 const SLACK: Duration = Duration::from_millis(100);
 
 pub(super) struct Probe {
-    hand: std::io::Result<Hand<Outcome>>,
+    hand: std::io::Result<Hand<(), Outcome>>,
     schedule: Interval,
     timeout: Duration,
 }
@@ -21,7 +20,7 @@ pub(super) struct Probe {
 impl Probe {
     pub fn new(check: &Check, script: Script) -> Probe {
         let timeout = check.timeout;
-        let hand = Hand::new(&check.name, move |answer| run(&script, timeout, answer));
+        let hand = Hand::new(&check.name, move |(), answer| run(&script, timeout, answer));
         Probe { hand, schedule: schedule(check), timeout }
     }
 }
@@ -34,15 +33,14 @@ impl super::Probe for Probe {
             Err(error) => return Outcome::Fail(format!("no thread could be started for it: {error}")),
         };
         let late = || Outcome::Fail("an earlier run has not ended yet: it hangs".into());
-        hand.run(self.timeout + SLACK).await.unwrap_or_else(late)
+        hand.run((), self.timeout + SLACK).await.unwrap_or_else(late)
     }
 }
 
 fn run(script: &Script, timeout: Duration, answer: &Answer<Outcome>) {
     let account = Account::find(&script.user);
-    let account = account.and_then(|account| {
-        command::refuse_foreign(Path::new(&script.command[0]), account).map(|()| account)
-    });
+    let account =
+        account.and_then(|account| command::refuse_foreign(&script.command[0], account).map(|()| account));
     let account = match account {
         Ok(account) => account,
         Err(reason) => return drop(answer.send(Outcome::Fail(reason))),

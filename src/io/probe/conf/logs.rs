@@ -46,12 +46,17 @@ impl Logs {
     }
 }
 
+/// Of whoever started nginx.
+fn is_stream(name: &str) -> bool {
+    name.starts_with("/dev/") || name.starts_with("/proc/")
+}
+
 fn is_sent(name: &str) -> bool {
     name.starts_with("syslog:") || name.starts_with("memory:")
 }
 
 fn is_file(name: &str) -> bool {
-    !(name.is_empty() || name == "off" || name == "stderr" || is_sent(name) || name.starts_with("/dev/"))
+    !(name.is_empty() || name == "off" || name == "stderr" || is_sent(name) || is_stream(name))
 }
 
 fn has_variable(path: &Path) -> bool {
@@ -108,7 +113,9 @@ mod tests {
 
     #[test]
     fn what_is_no_file_is_left_out() {
-        for name in ["off", "stderr", "syslog:server=1.2.3.4", "memory:32m", "/dev/stdout", ""] {
+        for name in
+            ["off", "stderr", "syslog:server=1.2.3.4", "memory:32m", "/dev/stdout", "/proc/self/fd/2", ""]
+        {
             let (files, dirs) = found(&[(&[], &["error_log", "stderr"]), (&["http"], &["access_log", name])]);
             assert!(files.is_empty() && dirs.is_empty(), "{name}");
         }

@@ -1,10 +1,11 @@
 //! The disk of nginx's logs, by what nginx would meet there: can it write, is there room, is it still the same disk?
 //! Everything here blocks, for ever if the disk does; a `Hand` does it.
 
-use rustix::fs::statvfs;
-use std::fs::{File, OpenOptions, remove_file};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statvfs, unlinkat};
+use rustix::io::Errno;
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// A page: so much must find room whatever the file system keeps beside it.
@@ -42,7 +43,10 @@ impl Logs {
         for at in 0..self.wanted.dirs.len() {
             let dir = self.wanted.dirs[at].clone();
             let home = home(&table, &dir);
-            moved(self.homes[at].as_deref(), home.as_deref(), &dir)?;
+            let before = self.homes[at].as_deref();
+            // One that was mounted over it has not taken it away.
+            let over = before.is_some_and(|before| table.iter().any(|mount| mount == before));
+            moved(before.filter(|_| !over), home.as_deref(), &dir)?;
             self.has_room(&dir)?;
             write(&dir).map_err(|error| complaint(&dir, &error))?;
             self.homes[at] = home;
@@ -72,19 +76,23 @@ impl Logs {
 
 /// A file of the daemon's own, so that nginx's are not touched.
 fn write(dir: &Path) -> io::Result<()> {
-    let path = dir.join(PROBE);
-    let written = open(&path).and_then(|mut file| file.write_all(&PAGE));
-    let _ = remove_file(&path);
+    // Whoever may write above it must not lead us elsewhere in between.
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(dir.canonicalize()?, flags, Mode::empty())?;
+    let written = open(&dir).and_then(|mut file| file.write_all(&PAGE));
+    let _ = unlinkat(&dir, PROBE, AtFlags::empty());
     written
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    open().or_else(|error| match error.kind() {
+fn open(dir: &OwnedFd) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let open = || openat(dir, PROBE, flags, Mode::RUSR | Mode::WUSR);
+    let file = open().or_else(|error| match error {
         // Left by a run that was killed in the middle. A link that somebody put there is removed, not followed.
-        io::ErrorKind::AlreadyExists => remove_file(path).and_then(|()| open()),
+        Errno::EXIST => unlinkat(dir, PROBE, AtFlags::empty()).and_then(|()| open()),
         _ => Err(error),
-    })
+    });
+    Ok(file?.into())
 }
 
 fn complaint(dir: &Path, error: &io::Error) -> String {

@@ -3,6 +3,7 @@
 //! A reload keeps the master. A binary upgrade (USR2, then QUIT) leaves two for a while; when the old one ends, the
 //! pid file names the new one already, and that is no death.
 
+use super::super::hand::Hand;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs;
@@ -17,17 +18,28 @@ use tokio::time::{Instant, sleep};
 const LOOK: Duration = Duration::from_millis(100);
 /// nginx makes its pid file and then writes it.
 const UNWRITTEN: Duration = Duration::from_secs(1);
+/// A pid file on a disk that hangs says nothing, good or bad.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// A pid file that names another program was left by a crash, and its number given to somebody else.
 pub(super) const PROGRAMS: [&str; 3] = ["nginx", "openresty", "angie"];
 
-pub(in crate::io::probe) struct Master {
-    pid_file: PathBuf,
+/// Which process is the master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Source {
+    File(PathBuf),
+    /// This one, as long as it lives: nginx could not say which file names it.
+    Pid(u32),
+}
+
+pub(super) struct Master {
+    hand: std::io::Result<Hand<(), Result<Found, String>>>,
+    source: Source,
     process: Option<Process>,
     told: Option<News>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::io::probe) enum News {
+pub(super) enum News {
     Runs,
     /// It ran, and has exited.
     Died(String),
@@ -35,47 +47,90 @@ pub(in crate::io::probe) enum News {
     Absent(String),
 }
 
+type Found = (Pid, OwnedFd);
+
 struct Process {
     pid: Pid,
     fd: AsyncFd<OwnedFd>,
 }
 
+impl Source {
+    /// As it says, whoever that is.
+    pub fn pid(&self) -> Option<u32> {
+        match self {
+            Source::File(path) => fs::read_to_string(path).ok()?.trim().parse().ok(),
+            Source::Pid(pid) => Some(*pid),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Source::File(path) => path.display().to_string(),
+            Source::Pid(_) => "nginx".into(),
+        }
+    }
+
+    /// The process, if it is there and is nginx. An empty reason: not written yet.
+    fn find(&self) -> Result<Found, String> {
+        let shown = self.show();
+        let number = match self {
+            Source::File(path) => fs::read_to_string(path)
+                .map_err(|error| format!("{shown}: {error}: start nginx, or correct pid_file"))?,
+            Source::Pid(pid) => pid.to_string(),
+        };
+        let number = number.trim();
+        if number.is_empty() {
+            return Err(String::new());
+        }
+        let pid = number.parse().ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| format!("{shown} holds no process id"))?;
+        let gone = || format!("process {number} of {shown} is not running");
+        let fd = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(|_| gone())?;
+        if has_exited(&fd) {
+            return Err(gone()); // a zombie that nobody has reaped yet
+        }
+        // Read after the pidfd is open, so that it is the same process.
+        let program = fs::read_to_string(format!("/proc/{number}/comm")).map_err(|_| gone())?;
+        if !PROGRAMS.iter().any(|known| program.starts_with(known)) {
+            return Err(format!("process {number} of {shown} is {}, not nginx", program.trim()));
+        }
+        Ok((pid, fd))
+    }
+}
+
 impl Master {
-    pub fn new(pid_file: PathBuf) -> Master {
-        Master { pid_file, process: None, told: None }
+    pub fn new(source: Source) -> Master {
+        let asked = source.clone();
+        let hand = Hand::new("nginx pid", move |(), answer| drop(answer.send(asked.find())));
+        Master { hand, source, process: None, told: None }
     }
 
     /// Returns when there is something new to tell.
     pub async fn news(&mut self) -> News {
         let mut empty_since = None;
         loop {
-            let news = match &self.process {
+            let news = match self.process.take() {
                 Some(process) => {
                     // Readable once the process has exited, also while nobody has reaped it.
                     let _ = process.fd.ready(Interest::READABLE).await;
                     let pid = process.pid.as_raw_nonzero();
-                    self.process = None;
-                    match self.look() {
+                    match self.look().await {
                         true => News::Runs,
-                        false => {
-                            News::Died(format!("process {pid} of {} has exited", self.pid_file.display()))
-                        }
+                        false => News::Died(format!("process {pid} of {} has exited", self.source.show())),
                     }
                 }
-                None => match self.find() {
-                    Ok(process) => {
-                        self.process = Some(process);
-                        News::Runs
-                    }
-                    Err(reason) if !reason.is_empty() => News::Absent(reason),
-                    Err(_) => {
+                None => match self.find().await {
+                    Some(Ok(())) => News::Runs,
+                    Some(Err(reason)) if !reason.is_empty() => News::Absent(reason),
+                    Some(Err(_)) => {
                         let since = *empty_since.get_or_insert_with(Instant::now);
                         if since.elapsed() < UNWRITTEN {
                             sleep(LOOK).await;
                             continue;
                         }
-                        News::Absent(format!("{} stays empty: is nginx starting?", self.pid_file.display()))
+                        News::Absent(format!("{} stays empty: is nginx starting?", self.source.show()))
                     }
+                    None => continue,
                 },
             };
             if self.is_new(&news) {
@@ -98,34 +153,27 @@ impl Master {
     }
 
     /// Does it run now?
-    pub fn look(&mut self) -> bool {
-        self.process = self.find().ok();
-        self.process.is_some()
+    pub async fn look(&mut self) -> bool {
+        matches!(self.find().await, Some(Ok(())))
     }
 
-    /// The process that the pid file names, if it is there and is nginx. An empty reason: not written yet.
-    fn find(&self) -> Result<Process, String> {
-        let path = self.pid_file.display();
-        let text = fs::read_to_string(&self.pid_file)
-            .map_err(|error| format!("{path}: {error}: start nginx, or correct pid_file"))?;
-        let number = text.trim();
-        if number.is_empty() {
-            return Err(String::new());
-        }
-        let pid = number.parse().ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| format!("{path} holds no process id"))?;
-        let gone = || format!("process {number} of {path} is not running");
-        let fd = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(|_| gone())?;
-        if has_exited(&fd) {
-            return Err(gone()); // a zombie that nobody has reaped yet
-        }
-        // Read after the pidfd is open, so that it is the same process.
-        let program = fs::read_to_string(format!("/proc/{number}/comm")).map_err(|_| gone())?;
-        if !PROGRAMS.iter().any(|known| program.starts_with(known)) {
-            return Err(format!("process {number} of {path} is {}, not nginx", program.trim()));
-        }
-        let fd = readiness(fd).map_err(|error| error.to_string())?;
-        Ok(Process { pid, fd })
+    /// `None`: nobody can say.
+    async fn find(&mut self) -> Option<Result<(), String>> {
+        self.process = None;
+        let hand = match &mut self.hand {
+            Ok(hand) => hand,
+            Err(error) => {
+                let reason = error.to_string();
+                sleep(PATIENCE).await;
+                return Some(Err(reason));
+            }
+        };
+        let found = hand.run((), PATIENCE).await?;
+        Some(found.and_then(|(pid, fd)| {
+            let fd = readiness(fd).map_err(|error| error.to_string())?;
+            self.process = Some(Process { pid, fd });
+            Ok(())
+        }))
     }
 }
 

@@ -15,15 +15,17 @@ mod plan;
 mod revive;
 mod running;
 
-use super::hand::Hand;
-use super::http::{Client, Failure};
+use super::hand::{Answer, Hand};
+use super::http::{Client, Failure, Kind};
 use super::{conf, schedule};
 use crate::config::{Check, Nginx};
 use crate::engine::health::Outcome;
 use limit::Limits;
-use master::{Master, News};
+use master::{Master, News, Source};
 use plan::Plan;
 use revive::Reviver;
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -35,55 +37,81 @@ const HTTP: &str = "http";
 const LOGS: &str = "logs";
 
 /// For nginx to read its configuration and say what is in it.
-const READING: Duration = Duration::from_secs(10);
+const READING: Duration = Duration::from_secs(3);
 /// Between two looks whether its workers are still the same, and between two attempts to hear what it has to say.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(250);
 const AGAIN: Duration = Duration::from_secs(2);
 
 type Tell = Arc<dyn Fn(&str, Outcome) + Send + Sync>;
 
 /// Until it is dropped.
-pub(super) async fn watch(check: Check, nginx: Nginx, tell: Tell) {
-    let mut found = ask(&nginx).await;
+pub(super) async fn watch(check: Check, nginx: Nginx, vips: Arc<[IpAddr]>, tell: Tell) {
+    let mut eyes = match Eyes::open() {
+        Ok(eyes) => eyes,
+        Err(error) => {
+            return tell(PROCESS, Outcome::Fail(format!("no thread could be started for it: {error}")));
+        }
+    };
+    let (mut master, mut found) = eyes.ask(&nginx).await;
     loop {
-        let plan = Plan::new(&nginx, found.as_ref());
+        let plan = Plan::new(&nginx, master, found.as_ref(), &vips);
         let _parts = begin(&check, &nginx, &plan, &tell);
-        found = loop {
+        (master, found) = loop {
             match &found {
-                Ok(_) => replaced(&plan).await,
+                Ok(_) => eyes.replaced(&plan.limits.master).await,
                 Err(_) => tokio::time::sleep(AGAIN).await,
             }
-            let next = ask(&nginx).await;
+            let next = eyes.ask(&nginx).await;
             // A configuration that is broken now is not the one that nginx runs by.
-            let news = next.is_ok() || found.is_err();
-            if news && Plan::new(&nginx, next.as_ref()) != plan {
+            let news = next.1.is_ok() || found.is_err();
+            if news && Plan::new(&nginx, next.0, next.1.as_ref(), &vips) != plan {
                 break next;
             }
         };
     }
 }
 
-/// Only while it runs: to say what is in its configuration, nginx opens all that it names, and what it listens on is
-/// taken for that moment if nobody has it.
-async fn ask(nginx: &Nginx) -> Result<conf::Found, String> {
-    match running::command(nginx.pid_file.as_deref()) {
-        Some(command) => conf::find(nginx.command.as_ref().unwrap_or(&command), READING).await,
-        None => Err("it does not run".into()),
-    }
+/// What is read of other processes may hang, as `ps` does: a thread reads it.
+struct Eyes {
+    runs: Hand<Option<PathBuf>, running::Runs>,
+    workers: Hand<Source, Vec<u32>>,
 }
 
-/// Returns when none of the workers of now is left.
-async fn replaced(plan: &Plan) {
-    let mut known = Vec::new();
-    loop {
-        let now = limit::worker_pids(&plan.limits.pid_file);
-        if !known.is_empty() && !now.is_empty() && !now.iter().any(|pid| known.contains(pid)) {
-            return;
+impl Eyes {
+    fn open() -> std::io::Result<Eyes> {
+        let runs = |pid_file: Option<PathBuf>, answer: &Answer<_>| {
+            let _ = answer.send(running::find(pid_file.as_deref()));
+        };
+        let workers = |master: Source, answer: &Answer<_>| drop(answer.send(limit::worker_pids(&master)));
+        Ok(Eyes { runs: Hand::new("nginx title", runs)?, workers: Hand::new("nginx workers", workers)? })
+    }
+
+    /// The master that runs, and what it says of its configuration. Only while it runs: to say that, nginx opens all that
+    /// it names, and what it listens on is taken for that moment if nobody has it.
+    async fn ask(&mut self, nginx: &Nginx) -> (Option<u32>, Result<conf::Found, String>) {
+        let runs = self.runs.run(nginx.pid_file.clone(), LOOK * 4).await;
+        match runs.unwrap_or_else(|| Err("its process cannot be looked at: it hangs".into())) {
+            Ok((pid, command)) => {
+                (Some(pid), conf::find(nginx.command.as_ref().unwrap_or(&command), READING).await)
+            }
+            Err(reason) => (None, Err(reason)),
         }
-        if !now.is_empty() {
-            known = now;
+    }
+
+    /// Returns when there is a worker that was not there before, or none for a while.
+    async fn replaced(&mut self, master: &Source) {
+        let mut known: Option<Vec<u32>> = None;
+        let mut without = Duration::ZERO;
+        while without < AGAIN {
+            let now = self.workers.run(master.clone(), LOOK * 4).await.unwrap_or_default();
+            without = if now.is_empty() { without + LOOK } else { Duration::ZERO };
+            match &known {
+                Some(known) if now.iter().any(|pid| !known.contains(pid)) => return,
+                None if !now.is_empty() => known = Some(now),
+                _ => {}
+            }
+            tokio::time::sleep(LOOK).await;
         }
-        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -93,7 +121,7 @@ fn begin(check: &Check, nginx: &Nginx, plan: &Plan, tell: &Tell) -> JoinSet<()> 
     let (reviving, revival) = watch::channel(false);
     let client = plan.request.clone().map(|request| Arc::new(Client::new(request)));
     let process = Process {
-        master: Master::new(plan.limits.pid_file.clone()),
+        master: Master::new(plan.limits.master.clone()),
         reviver: nginx.restart.as_ref().map(|restart| Reviver::new(&check.name, restart)),
         client: client.clone(),
         reviving,
@@ -103,9 +131,10 @@ fn begin(check: &Check, nginx: &Nginx, plan: &Plan, tell: &Tell) -> JoinSet<()> 
     match client {
         Some(client) => {
             let stub = plan.stub_status.clone().map(Client::new);
-            let limits = Arc::new(plan.limits.clone());
-            let http = Http { client, stub, limits, revival, check: check.clone(), tell: tell.clone() };
-            parts.spawn(http.run());
+            let limits = Watched::new(plan.limits.clone());
+            let connections = plan.limits.worker_connections.into();
+            let (check, tell) = (check.clone(), tell.clone());
+            parts.spawn(Http { client, stub, limits, connections, revival, check, tell }.run());
         }
         None => tell(HTTP, Outcome::Warn(plan.unasked.clone())),
     }
@@ -154,7 +183,8 @@ impl Process {
 struct Http {
     client: Arc<Client>,
     stub: Option<Client>,
-    limits: Arc<Limits>,
+    limits: Watched,
+    connections: u64,
     revival: watch::Receiver<bool>,
     check: Check,
     tell: Tell,
@@ -180,46 +210,74 @@ impl Http {
     }
 
     async fn result(&mut self) -> Outcome {
-        // On another thread, for the error log may be on a disk that hangs; then there is nothing to tell apart.
-        let limits = self.limits.clone();
-        let before = blocking(move || limits.before()).await;
+        let workers = self.limits.before().await;
         match self.client.ask(self.check.timeout).await {
-            Ok(answer) => match self.crowded().await {
+            Ok(answer) => match self.crowded(workers).await {
                 Some(text) => Outcome::Saturated(text),
                 None => answer.outcome,
             },
-            Err(Failure { kind, text }) => {
-                let limits = self.limits.clone();
-                let reached = blocking(move || before.and_then(|before| limits.reached(&before, kind))).await;
-                match reached.flatten() {
-                    Some(why) => Outcome::Saturated(format!("{why} ({text})")),
-                    None => Outcome::Fail(text),
-                }
-            }
+            Err(Failure { kind, text }) => match self.limits.reached(kind).await {
+                Some(why) => Outcome::Saturated(format!("{why} ({text})")),
+                None => Outcome::Fail(text),
+            },
         }
     }
 
     /// By nginx's own count of its connections.
-    async fn crowded(&self) -> Option<String> {
+    async fn crowded(&self, workers: usize) -> Option<String> {
         let answer = self.stub.as_ref()?.ask(self.check.timeout).await.ok()?;
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         let active: u64 =
             text.strip_prefix("Active connections:")?.split_whitespace().next()?.parse().ok()?;
-        let workers = limit::worker_pids(&self.limits.pid_file).len() as u64;
-        let most = workers * u64::from(self.limits.worker_connections);
+        let most = workers as u64 * self.connections;
         (most > 0 && active * 10 >= most * 9).then(|| format!("{active} of {most} connections in use"))
     }
 }
 
-/// `None`: not in time.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let done = tokio::time::timeout(Duration::from_millis(200), tokio::task::spawn_blocking(work)).await;
-    done.ok()?.ok()
+/// The workers, as a thread sees them; where it hangs, nothing is told apart.
+struct Watched(std::io::Result<Hand<Look, Seen>>);
+
+enum Look {
+    Before,
+    Reached(Kind),
+}
+
+#[derive(Default)]
+struct Seen {
+    workers: usize,
+    reached: Option<String>,
+}
+
+impl Watched {
+    fn new(limits: Limits) -> Watched {
+        let mut watch = limit::Watch::new(limits);
+        Watched(Hand::new("nginx limit", move |look, answer| {
+            let _ = answer.send(match look {
+                Look::Before => Seen { workers: watch.before(), reached: None },
+                Look::Reached(kind) => Seen { workers: 0, reached: watch.reached(kind) },
+            });
+        }))
+    }
+
+    async fn look(&mut self, look: Look) -> Seen {
+        match &mut self.0 {
+            Ok(hand) => hand.run(look, LOOK).await.unwrap_or_default(),
+            Err(_) => Seen::default(),
+        }
+    }
+
+    async fn before(&mut self) -> usize {
+        self.look(Look::Before).await.workers
+    }
+
+    async fn reached(&mut self, kind: Kind) -> Option<String> {
+        self.look(Look::Reached(kind)).await.reached
+    }
 }
 
 async fn watch_logs(check: Check, wanted: logs::Wanted, tell: Tell) {
     let mut logs = logs::Logs::new(wanted);
-    let hand = Hand::new(&format!("{} logs", check.name), move |answer| drop(answer.send(logs.look())));
+    let hand = Hand::new(&format!("{} logs", check.name), move |(), answer| drop(answer.send(logs.look())));
     let mut hand = match hand {
         Ok(hand) => hand,
         Err(error) => {
@@ -231,7 +289,7 @@ async fn watch_logs(check: Check, wanted: logs::Wanted, tell: Tell) {
         schedule.tick().await;
         tell(
             LOGS,
-            match hand.run(check.timeout).await {
+            match hand.run((), check.timeout).await {
                 Some(Ok(())) => Outcome::Pass,
                 Some(Err(reason)) => Outcome::Certain(reason),
                 None => Outcome::Fail(format!(

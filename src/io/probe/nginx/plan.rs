@@ -3,7 +3,9 @@
 use super::super::conf::{Ask, Found};
 use super::limit::Limits;
 use super::logs::Wanted;
+use super::master::Source;
 use crate::config::{Http, Nginx, StatusSet, Url};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,12 +23,15 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub fn new(nginx: &Nginx, found: Result<&Found, &String>) -> Plan {
+    /// `master`: the process that runs. `vips`: a question to one of them may be another host's to answer.
+    pub fn new(nginx: &Nginx, master: Option<u32>, found: Result<&Found, &String>, vips: &[IpAddr]) -> Plan {
         let heard = found.ok();
         let pid_file = nginx.pid_file.clone().or_else(|| heard.map(|found| found.pid_file.clone()));
-        let asked =
-            || heard.and_then(|found| found.asks.first()).map(|ask| of_ask(ask, nginx.certificate_warning));
+        let own = |ask: &&Ask| !vips.contains(&ask.address.ip());
+        let first = || heard.and_then(|found| found.asks.iter().find(own));
+        let asked = || first().map(|ask| of_ask(ask, nginx.certificate_warning));
         let unasked = match found {
+            Ok(found) if !found.asks.is_empty() => "nginx listens on VIPs only: give `url`".to_owned(),
             Ok(_) => "nginx listens nowhere that could be asked: give `url`".to_owned(),
             Err(reason) => format!("nginx does not say where it listens ({reason}): give `url`"),
         };
@@ -36,7 +41,11 @@ impl Plan {
             unasked,
             stub_status: nginx.stub_status.clone().map(|url| of_url(url, nginx.certificate_warning)),
             limits: Limits {
-                pid_file: pid_file.unwrap_or_else(|| "/run/nginx.pid".into()),
+                master: match (pid_file, master) {
+                    (Some(file), _) => Source::File(file),
+                    (None, Some(pid)) => Source::Pid(pid),
+                    (None, None) => Source::File("/run/nginx.pid".into()),
+                },
                 worker_connections: heard.map_or(WORKER_CONNECTIONS, |found| found.worker_connections),
                 error_logs: heard.map(|found| found.logs.clone()).unwrap_or_default(),
             },
@@ -54,7 +63,7 @@ fn usual_dirs() -> Vec<PathBuf> {
     Some(PathBuf::from("/var/log/nginx")).filter(|dir| dir.is_dir()).into_iter().collect()
 }
 
-/// Nobody said what is there, so whatever nginx itself can answer will do.
+/// Nobody said what is there, so any answer will do, also that of a backend that is down: nginx gave it.
 fn of_ask(ask: &Ask, certificate_warning: Duration) -> Http {
     let scheme = if ask.tls { "https" } else { "http" };
     let url = Url {
@@ -64,7 +73,7 @@ fn of_ask(ask: &Ask, certificate_warning: Duration) -> Http {
         host: ask.address.to_string(),
         path: "/".into(),
     };
-    Http { host: ask.host.clone(), status: StatusSet::of(100..=499), ..of_url(url, certificate_warning) }
+    Http { host: ask.host.clone(), status: StatusSet::of(100..=599), ..of_url(url, certificate_warning) }
 }
 
 fn of_url(url: Url, certificate_warning: Duration) -> Http {

@@ -1,6 +1,6 @@
 //! One attempt to bring a dead nginx back, before its VIPs are given away.
 
-use super::super::command::{self, End};
+use super::super::command::{self, Account, End};
 use super::super::hand::Hand;
 use super::super::http::Client;
 use super::master::Master;
@@ -11,18 +11,23 @@ use tokio::time::Instant;
 /// An nginx that dies again so soon after an attempt has its VIPs given away at once.
 const PROVEN: Duration = Duration::from_secs(60);
 
+/// The run answers by itself when its time is over.
+const SLACK: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct Reviver {
     restart: Restart,
-    hand: std::io::Result<Hand<Result<(), String>>>,
+    hand: std::io::Result<Hand<(), Result<(), String>>>,
     tried: Option<Instant>,
 }
 
 impl Reviver {
     pub fn new(name: &str, restart: &Restart) -> Reviver {
         let asked = restart.clone();
-        let hand = Hand::new(&format!("{name} restart"), move |answer| {
+        let hand = Hand::new(&format!("{name} restart"), move |(), answer| {
+            if let Err(reason) = command::refuse_foreign(&asked.command[0], Account::ROOT) {
+                return drop(answer.send(Err(reason)));
+            }
             let (result, straggler) = match command::run(&asked.command, None, asked.timeout) {
                 End::Exited { status, .. } if status.success() => (Ok(()), None),
                 End::Exited { status, said } => (Err(format!("{} {said}", command::ended(status))), None),
@@ -47,7 +52,9 @@ impl Reviver {
         self.tried = Some(Instant::now());
         let command = self.restart.command.join(" ");
         let ran = match &mut self.hand {
-            Ok(hand) => hand.run(self.restart.timeout).await.unwrap_or_else(|| Err("it hangs".into())),
+            Ok(hand) => {
+                hand.run((), self.restart.timeout + SLACK).await.unwrap_or_else(|| Err("it hangs".into()))
+            }
             Err(error) => Err(error.to_string()),
         };
         ran.map_err(|reason| format!("`{command}` failed: {reason}"))?;
@@ -64,7 +71,7 @@ impl Reviver {
 }
 
 async fn is_back(nginx: &mut Master, client: Option<&Client>, until: Instant) -> Result<(), String> {
-    if !nginx.look() {
+    if !nginx.look().await {
         return Err("it does not run".into());
     }
     let left = until.saturating_duration_since(Instant::now()).max(PAUSE);

@@ -10,22 +10,29 @@ use std::path::Path;
 
 const TITLE: &[u8] = b"nginx: master process ";
 
-/// How the master of that pid file was started; without a pid file, the only one in this network.
-pub(super) fn command(pid_file: Option<&Path>) -> Option<Vec<String>> {
+/// The master's process and command, or why there is none.
+pub(super) type Runs = Result<(u32, Vec<String>), String>;
+
+/// The master of that pid file, and how it was started; without a pid file, the only one here.
+pub(super) fn find(pid_file: Option<&Path>) -> Runs {
     if let Some(file) = pid_file {
-        return trusted(fs::read_to_string(file).ok()?.trim());
+        let pid = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        return trusted(pid.trim()).ok_or_else(|| "it does not run".into());
     }
-    let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-    let here = network("self");
-    let entries = fs::read_dir("/proc").ok()?.flatten();
+    // In our network, and with our files: what a container calls nginx is not looked for among them.
+    let place = |pid: &str| ["net", "mnt"].map(|kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok());
+    let here = place("self");
+    let entries = fs::read_dir("/proc").map_err(|error| error.to_string())?.flatten();
     let pids = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    // Where we may not look, it is taken for ours.
-    let near = pids.filter(|pid| network(pid).is_none_or(|other| Some(other) == here));
-    let mut found = near.filter_map(|pid| trusted(&pid));
-    found.next().filter(|_| found.next().is_none())
+    let mut found = pids.filter(|pid| place(pid) == here).filter_map(|pid| trusted(&pid));
+    match (found.next(), found.next()) {
+        (Some(master), None) => Ok(master),
+        (None, _) => Err("it does not run".into()),
+        (Some(_), Some(_)) => Err("more than one runs here: say which by `pid_file`".into()),
+    }
 }
 
-fn trusted(pid: &str) -> Option<Vec<String>> {
+fn trusted(pid: &str) -> Option<(u32, Vec<String>)> {
     let pid: u32 = pid.parse().ok()?;
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let title = line.strip_prefix(TITLE)?.split(|byte| *byte == 0).next()?;
@@ -36,9 +43,11 @@ fn trusted(pid: &str) -> Option<Vec<String>> {
     let name = Path::new(program).file_name()?.to_str()?;
     let file = fs::metadata(program).ok()?;
     let known = PROGRAMS.iter().any(|known| name.starts_with(known));
-    let safe = known && file.mode() & 0o6022 == 0 && is_ours(file.uid()) && runs_as_ours(pid);
+    let user = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+    let host = user(&pid.to_string()) == user("self");
+    let safe = known && host && file.mode() & 0o6022 == 0 && is_ours(file.uid()) && runs_as_ours(pid);
     program.clone_into(words.first_mut().filter(|_| safe)?);
-    Some(words)
+    Some((pid, words))
 }
 
 fn is_ours(uid: u32) -> bool {
@@ -70,6 +79,8 @@ fn words(title: &str) -> Vec<String> {
             }
         }
     }
+    // Its value was empty, and would be taken from what follows.
+    words.pop_if(|last| last == "-g");
     words
 }
 
@@ -101,7 +112,7 @@ mod tests {
                 &["nginx", "-p", "/x", "-g", "daemon off;", "-c", "/x/n.conf"],
             ),
             ("nginx -c /etc/n.conf -e stderr", &["nginx", "-c", "/etc/n.conf", "-e", "stderr"]),
-            ("nginx -g", &["nginx", "-g"]),
+            ("nginx -g", &["nginx"]),
         ] {
             assert_eq!(words(title), expected, "{title}");
         }
