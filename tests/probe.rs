@@ -65,12 +65,14 @@ impl Nginx {
         self.wait();
     }
 
-    /// Until it listens and has said who it is.
+    /// Until it listens, and has said who it is and begun to work.
     fn wait(&mut self) {
         let until = Instant::now() + Duration::from_secs(5);
-        let written =
-            |nginx: &Nginx| std::fs::read_to_string(nginx.pid_file()).is_ok_and(|pid| !pid.trim().is_empty());
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() || !written(self) {
+        let works = |nginx: &Nginx| {
+            let written = std::fs::read_to_string(nginx.pid_file()).is_ok_and(|pid| !pid.trim().is_empty());
+            written && !nginx.workers().is_empty()
+        };
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() || !works(self) {
             assert!(Instant::now() < until, "nginx does not start: {:?}", self.master.try_wait());
             std::thread::sleep(Duration::from_millis(10));
         }
