@@ -144,6 +144,8 @@ fn run(fault: &Fault, form: Form, round: u32) -> Outcome {
         struck = Instant::now();
         (fault.strike)(system.as_mut());
         answers_soon(net, "lb2");
+        // The client hears of it too.
+        sleep(Duration::from_millis(100));
         end = lab::who_answers(net, VIP);
     });
     let end = end.as_deref().unwrap_or("nobody");
