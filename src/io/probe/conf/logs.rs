@@ -1,12 +1,15 @@
 //! The files that nginx logs to.
 
 use super::built::Built;
-use super::once;
+use super::{Log, once};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Default)]
 pub(super) struct Logs {
     named: Vec<String>,
+    /// Those of them that have clients' words.
+    access: HashSet<String>,
     has_http: bool,
     /// These take the place of the built-in ones.
     main_error: bool,
@@ -24,25 +27,32 @@ impl Logs {
             }
             ["access_log", name, ..] => {
                 self.http_access |= path == ["http"];
-                self.named.push((*name).into());
+                self.take_access((*name).into());
             }
             _ => {}
         }
     }
 
     /// The logs and their directories.
-    pub(super) fn found(mut self, built: &Built) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    pub(super) fn found(mut self, built: &Built) -> (Vec<Log>, Vec<PathBuf>) {
         if !self.main_error {
             self.named.push(built.error_log.clone());
         }
         if self.has_http && !self.http_access {
-            self.named.push(built.access_log.clone());
+            self.take_access(built.access_log.clone());
         }
         let files = self.named.iter().filter(|name| is_file(name));
         let files: Vec<PathBuf> = once(files).into_iter().map(|name| built.path(name)).collect();
         let dirs = once(files.iter().filter_map(|file| directory(file)));
+        let access: HashSet<PathBuf> = self.access.iter().map(|name| built.path(name)).collect();
         let logs = once(files.into_iter().filter(|file| !has_variable(file)));
-        (logs, dirs)
+        let log = |path: PathBuf| Log { errors: !access.contains(&path), path };
+        (logs.into_iter().map(log).collect(), dirs)
+    }
+
+    fn take_access(&mut self, name: String) {
+        self.access.insert(name.clone());
+        self.named.push(name);
     }
 }
 
@@ -84,7 +94,7 @@ mod tests {
         }
         let (files, dirs) = logs.found(&Built::read(VERSION, &Given::default()).unwrap());
         let text = |paths: Vec<PathBuf>| paths.iter().map(|path| path.display().to_string()).collect();
-        (text(files), text(dirs))
+        (text(files.into_iter().map(|log| log.path).collect()), text(dirs))
     }
 
     #[test]
@@ -99,6 +109,17 @@ mod tests {
         ]);
         assert_eq!(files, ["/a/e", "/p/logs/x", "/s/e"]);
         assert_eq!(dirs, ["/a", "/p/logs", "/s"]);
+    }
+
+    #[test]
+    fn what_clients_have_a_word_in_is_no_error_log() {
+        let mut logs = Logs::default();
+        logs.take(&[], &["error_log", "/a/e"]);
+        logs.take(&["http"], &["access_log", "/p/both"]);
+        logs.take(&["http"], &["error_log", "both"]);
+        let (files, _) = logs.found(&Built::read(VERSION, &Given::default()).unwrap());
+        let errors = files.into_iter().filter(|log| log.errors).map(|log| log.path);
+        assert_eq!(errors.collect::<Vec<_>>(), [Path::new("/a/e")]);
     }
 
     #[test]

@@ -29,20 +29,28 @@ use std::time::Duration;
 use walk::walk;
 
 /// nginx's own default.
-const WORKER_CONNECTIONS: u32 = 512;
+pub const WORKER_CONNECTIONS: u32 = 512;
 
 /// What the running configuration of nginx names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub pid_file: PathBuf,
     /// The regular files that nginx logs to. Those with variables in their path are not known before they are written.
-    pub logs: Vec<PathBuf>,
+    pub logs: Vec<Log>,
     /// The directories of all logs, also of those with variables: where nginx must be able to write.
     pub log_dirs: Vec<PathBuf>,
     /// Of one worker.
     pub worker_connections: u32,
     /// Whom to ask, best first.
     pub asks: Vec<Ask>,
+}
+
+/// A file that nginx logs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    pub path: PathBuf,
+    /// It has nginx's own words, and no client's.
+    pub errors: bool,
 }
 
 /// A server of nginx that answers requests from this host.

@@ -22,6 +22,11 @@ fn paths(paths: &[&str]) -> Vec<PathBuf> {
     paths.iter().map(PathBuf::from).collect()
 }
 
+/// All of one kind.
+fn logs(errors: bool, files: &[&str]) -> Vec<Log> {
+    paths(files).into_iter().map(|path| Log { path, errors }).collect()
+}
+
 fn ask(address: &str, tls: bool, host: &str) -> Ask {
     let host = Some(host.to_owned()).filter(|host| !host.is_empty());
     Ask { address: address.parse().unwrap(), tls, host }
@@ -38,7 +43,8 @@ fn as_debian_installs_it() {
     let dump = include_str!("../../../../tests/fixtures/nginx/debian.dump");
     let expected = Found {
         pid_file: "/run/nginx.pid".into(),
-        logs: paths(&["/var/log/nginx/error.log", "/var/log/nginx/access.log"]),
+        logs: [logs(true, &["/var/log/nginx/error.log"]), logs(false, &["/var/log/nginx/access.log"])]
+            .concat(),
         log_dirs: paths(&["/var/log/nginx"]),
         worker_connections: 768,
         asks: vec![ask("127.0.0.1:80", false, ""), ask("[::1]:80", false, "")],
@@ -51,13 +57,14 @@ fn several_sites() {
     let dump = include_str!("../../../../tests/fixtures/nginx/sites.dump");
     let expected = Found {
         pid_file: "/run/nginx.pid".into(),
-        logs: paths(&[
-            "/usr/share/nginx/logs/error.log",
-            "/var/log/nginx/access.log",
-            "/var/log/nginx/shop/error.log",
-            "/var/log/php/status.log",
-            "/var/log/nginx/stream.log",
-        ]),
+        logs: [
+            logs(true, &["/usr/share/nginx/logs/error.log"]),
+            logs(false, &["/var/log/nginx/access.log"]),
+            logs(true, &["/var/log/nginx/shop/error.log"]),
+            logs(false, &["/var/log/php/status.log"]),
+            logs(true, &["/var/log/nginx/stream.log"]),
+        ]
+        .concat(),
         log_dirs: paths(&["/usr/share/nginx/logs", "/var/log/nginx", "/var/log/nginx/shop", "/var/log/php"]),
         worker_connections: 4096,
         asks: vec![
@@ -72,11 +79,14 @@ fn several_sites() {
 #[test]
 fn openresty_with_lua() {
     let dump = include_str!("../../../../tests/fixtures/nginx/openresty.dump");
-    let logs =
-        ["site.log", "error.log", "access.log"].map(|log| format!("/usr/local/openresty/nginx/logs/{log}"));
     let expected = Found {
         pid_file: "/usr/local/openresty/nginx/logs/nginx.pid".into(),
-        logs: logs.iter().map(PathBuf::from).collect(),
+        logs: [
+            logs(false, &["/usr/local/openresty/nginx/logs/site.log"]),
+            logs(true, &["/usr/local/openresty/nginx/logs/error.log"]),
+            logs(false, &["/usr/local/openresty/nginx/logs/access.log"]),
+        ]
+        .concat(),
         log_dirs: paths(&["/usr/local/openresty/nginx/logs"]),
         worker_connections: 512,
         asks: vec![ask("127.0.0.1:8080", false, ""), ask("127.0.0.2:8081", false, "")],
@@ -88,10 +98,10 @@ fn openresty_with_lua() {
 fn the_command_line_says_the_rest() {
     let found = of(&["-p", "/p", "-g", "pid run/x.pid; daemon off;"], "error_log e; events {}");
     assert_eq!(found.pid_file, Path::new("/p/run/x.pid"));
-    assert_eq!(found.logs, paths(&["/p/e"]));
-    assert_eq!(of(&["-g", "error_log /g/e;"], "").logs, paths(&["/g/e"]));
-    assert_eq!(of(&["-e", "/e/e"], "").logs, paths(&["/e/e"]));
-    assert_eq!(of(&[], "").logs, paths(&[])); // Debian's nginx was built to log to stderr
+    assert_eq!(found.logs, logs(true, &["/p/e"]));
+    assert_eq!(of(&["-g", "error_log /g/e;"], "").logs, logs(true, &["/g/e"]));
+    assert_eq!(of(&["-e", "/e/e"], "").logs, logs(true, &["/e/e"]));
+    assert_eq!(of(&[], "").logs, []); // Debian's nginx was built to log to stderr
 }
 
 #[test]
@@ -116,7 +126,10 @@ async fn a_real_nginx() {
     let command = command(&["-p", root.to_str().unwrap(), "-c", file.to_str().unwrap(), "-g", "pid n.pid;"]);
     let expected = Found {
         pid_file: root.join("n.pid"),
-        logs: vec![root.join("error.log"), root.join("a b.log")],
+        logs: vec![
+            Log { path: root.join("error.log"), errors: true },
+            Log { path: root.join("a b.log"), errors: false },
+        ],
         log_dirs: vec![root.to_owned()],
         worker_connections: 99,
         asks: vec![Ask { address, tls: false, host: Some("a.example".into()) }],

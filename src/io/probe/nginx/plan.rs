@@ -1,6 +1,6 @@
 //! What to watch of an nginx: the operator's word, or else nginx's own, or else what is usual.
 
-use super::super::conf::{Ask, Found};
+use super::super::conf::{Ask, Found, WORKER_CONNECTIONS};
 use super::limit::Limits;
 use super::logs::Wanted;
 use super::master::Source;
@@ -8,9 +8,6 @@ use crate::config::{Http, Nginx, StatusSet, Url};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// nginx's own default.
-const WORKER_CONNECTIONS: u32 = 512;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -47,7 +44,7 @@ impl Plan {
                     (None, None) => Source::File("/run/nginx.pid".into()),
                 },
                 worker_connections: heard.map_or(WORKER_CONNECTIONS, |found| found.worker_connections),
-                error_logs: heard.map(|found| found.logs.clone()).unwrap_or_default(),
+                error_logs: heard.map(error_logs).unwrap_or_default(),
             },
             logs: Wanted {
                 dirs: log_dirs.unwrap_or_else(usual_dirs),
@@ -57,6 +54,10 @@ impl Plan {
             },
         }
     }
+}
+
+fn error_logs(found: &Found) -> Vec<PathBuf> {
+    found.logs.iter().filter(|log| log.errors).map(|log| log.path.clone()).collect()
 }
 
 fn usual_dirs() -> Vec<PathBuf> {
