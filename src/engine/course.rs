@@ -17,24 +17,18 @@ impl Engine {
                 let serve = matches!(vip.seat.phase(), seat::Phase::Owner { .. });
                 let until = facts.until.filter(|_| serve);
                 let acts = vip.addresses.follow(until, renew, now);
-                let id = vip.id();
-                for act in acts {
-                    match act {
-                        Act::Install { until } => self.out.push(Action::Install { vip: id, until }),
-                        Act::Extend { until } => extended.push((id, until)),
-                        Act::Remove => {
-                            extended.retain(|(vip, _)| *vip != id);
-                            self.out.push(Action::Remove(id));
-                        }
-                        Act::Announce => self.out.push(Action::Announce(id)),
-                    }
-                }
+                perform(acts, vip.id(), &mut self.out, &mut extended);
                 match change {
                     Some(change) => self.changed(at, &change, now),
                     None => break,
                 }
             }
         }
+        self.extend(extended);
+    }
+
+    /// All at once: it is one call of the kernel.
+    pub(super) fn extend(&mut self, extended: Vec<(VipId, Instant)>) {
         if !extended.is_empty() {
             self.out.push(Action::Extend(extended));
         }
@@ -108,6 +102,26 @@ impl Engine {
                 // The better candidates are given the time to take it.
                 vip.seat.hold_off(now + Duration::from_millis(100));
             }
+        }
+    }
+}
+
+/// What one VIP's addresses ask for.
+pub(super) fn perform(
+    acts: Vec<Act>,
+    vip: VipId,
+    out: &mut Vec<Action>,
+    extended: &mut Vec<(VipId, Instant)>,
+) {
+    for act in acts {
+        match act {
+            Act::Install { until } => out.push(Action::Install { vip, until }),
+            Act::Extend { until } => extended.push((vip, until)),
+            Act::Remove => {
+                extended.retain(|(other, _)| *other != vip);
+                out.push(Action::Remove(vip));
+            }
+            Act::Announce => out.push(Action::Announce(vip)),
         }
     }
 }

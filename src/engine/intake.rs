@@ -121,23 +121,20 @@ impl Engine {
     }
 
     pub(super) fn installed(&mut self, vip: VipId, result: Result<(), String>, now: Instant) {
-        if let Some(at) = self.router_at(vip) {
-            return self.router_installed(at, result, now);
-        }
         let renew = self.renew();
-        let Some(vip) = self.vips.iter_mut().find(|v| v.id() == vip) else { return };
-        vip.addresses.installed(result.is_ok(), renew, now);
+        let Some(Place { name, addresses, broken }) = self.place_of(vip) else { return };
+        addresses.installed(result.is_ok(), renew, now);
         if let Err(reason) = result {
-            let text = format!("{}: {reason}", vip.config.name);
-            if !vip.addresses.is_held() {
-                vip.broken = Some((reason, now + BROKEN));
+            let text = format!("{name}: {reason}");
+            if !addresses.is_held() {
+                *broken = Some((reason, now + BROKEN));
             }
             self.warn_once(text, now);
         }
     }
 
     pub(super) fn removed(&mut self, vip: VipId, result: Result<(), String>, now: Instant) {
-        let Some((name, addresses)) = self.addresses_of(vip) else { return };
+        let Some(Place { name, addresses, .. }) = self.place_of(vip) else { return };
         addresses.removed(result.is_ok(), now);
         if let Err(reason) = result {
             let text = format!("{name}: {reason}");
@@ -146,19 +143,21 @@ impl Engine {
     }
 
     pub(super) fn address_lost(&mut self, vip: VipId, now: Instant) {
-        let Some((name, addresses)) = self.addresses_of(vip) else { return };
+        let Some(Place { name, addresses, .. }) = self.place_of(vip) else { return };
         if addresses.lost(now) {
             let text = format!("{name}: somebody removed its address; it is added again");
             self.warn_once(text, now);
         }
     }
 
-    /// Whoever elects their owner.
-    fn addresses_of(&mut self, vip: VipId) -> Option<(String, &mut Vip)> {
-        let routers = self.routers.iter_mut().map(|r| (r.config.vip, &r.config.name, &mut r.addresses));
-        let vips = self.vips.iter_mut().map(|v| (v.config.id, &v.config.name, &mut v.addresses));
-        let (_, name, addresses) = routers.chain(vips).find(|(id, ..)| *id == vip)?;
-        Some((name.clone(), addresses))
+    fn place_of(&mut self, vip: VipId) -> Option<Place<'_>> {
+        let place = |name, addresses, broken| Place { name, addresses, broken };
+        let mut routers = self.routers.iter_mut().filter(|router| router.id() == vip);
+        if let Some(router) = routers.next() {
+            return Some(place(&router.config.name, &mut router.addresses, &mut router.broken));
+        }
+        let mut vips = self.vips.iter_mut().filter(|state| state.id() == vip);
+        vips.next().map(|state| place(&state.config.name, &mut state.addresses, &mut state.broken))
     }
 
     pub(super) fn claim(&mut self, vip: VipId, mac: MacAddr, now: Instant) {
@@ -209,4 +208,11 @@ impl Engine {
         self.dirty = true;
         self.info("the configuration was reloaded".into(), now);
     }
+}
+
+/// Addresses on this host, whoever elects their owner.
+struct Place<'a> {
+    name: &'a str,
+    addresses: &'a mut Vip,
+    broken: &'a mut Broken,
 }

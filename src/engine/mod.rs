@@ -202,6 +202,13 @@ pub struct Event {
     pub text: String,
 }
 
+/// The kernel refused an address: why, and until when it is not tried again.
+type Broken = Option<(String, Instant)>;
+
+fn still_broken(broken: &Broken, now: Instant) -> Option<String> {
+    broken.as_ref().filter(|(_, until)| now < *until).map(|(reason, _)| reason.clone())
+}
+
 #[derive(Clone, Serialize)]
 pub(crate) struct VipState {
     config: VipConfig,
@@ -213,8 +220,7 @@ pub(crate) struct VipState {
     reported: bool,
     /// This run has it from the one before.
     heir: bool,
-    /// The kernel refused the address, and until when it is not tried again.
-    broken: Option<(String, Instant)>,
+    broken: Broken,
     free_since: Option<Instant>,
     /// The candidate that ranks before us while we own it, and since when.
     better: Option<(NodeId, Instant)>,
@@ -519,6 +525,6 @@ impl VipState {
     }
 
     fn broken(&self, now: Instant) -> Option<String> {
-        self.broken.as_ref().filter(|(_, until)| now < *until).map(|(reason, _)| reason.clone())
+        still_broken(&self.broken, now)
     }
 }

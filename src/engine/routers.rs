@@ -79,7 +79,7 @@ pub(crate) struct RouterState {
     interface: Result<MacAddr, String>,
     /// The address that adverts come from.
     primary: Option<IpAddr>,
-    broken: Option<(String, Instant)>,
+    pub(super) broken: Broken,
     pub(super) master: Option<(Advert, Instant)>,
     pub(super) since: Instant,
     refused: BTreeMap<Refused, u64>,
@@ -106,10 +106,9 @@ impl RouterState {
 
     /// Why it can take no part, whatever this node's health.
     pub(super) fn fault(&self, now: Instant) -> Option<String> {
-        let broken = self.broken.as_ref().filter(|(_, until)| now < *until).map(|(reason, _)| reason.clone());
         let mute =
             self.primary.is_none().then(|| "its interface has no address to send adverts from".to_owned());
-        self.interface.as_ref().err().cloned().or(mute).or(broken)
+        self.interface.as_ref().err().cloned().or(mute).or_else(|| still_broken(&self.broken, now))
     }
 
     /// RFC 9568 7.1; what concerns the message alone was looked at before.
@@ -232,18 +231,12 @@ impl Engine {
             self.note_router(at, before, now);
         }
         self.keep_step(now);
-        let renew = self.renew();
+        let (renew, mut extended) = (self.renew(), Vec::new());
         for router in &mut self.routers {
-            let id = router.id();
-            for act in router.addresses.follow(router.router.until(), renew, now) {
-                self.out.push(match act {
-                    Act::Install { until } => Action::Install { vip: id, until },
-                    Act::Extend { until } => Action::Extend(vec![(id, until)]),
-                    Act::Remove => Action::Remove(id),
-                    Act::Announce => Action::Announce(id),
-                });
-            }
+            let acts = router.addresses.follow(router.router.until(), renew, now);
+            course::perform(acts, router.id(), &mut self.out, &mut extended);
         }
+        self.extend(extended);
     }
 
     /// A fault of one is the fault of all in its group.
@@ -339,19 +332,6 @@ impl Engine {
     pub(super) fn router_primary(&mut self, vip: VipId, address: Option<IpAddr>) {
         if let Some(at) = self.router_at(vip) {
             self.routers[at].primary = address;
-        }
-    }
-
-    pub(super) fn router_installed(&mut self, at: usize, result: Result<(), String>, now: Instant) {
-        let renew = self.renew();
-        let router = &mut self.routers[at];
-        router.addresses.installed(result.is_ok(), renew, now);
-        if let Err(reason) = result {
-            let text = format!("{}: {reason}", router.config.name);
-            if !router.addresses.is_held() {
-                router.broken = Some((reason, now + BROKEN));
-            }
-            self.warn_once(text, now);
         }
     }
 

@@ -11,14 +11,15 @@
 //! advertise. Where the RFC leaves a choice, it is keepalived's.
 
 use super::time::Instant;
+use haclusterd_proto::vrrp::VrrpPriority;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::time::Duration;
 
 /// 5.2.4: the sender gives up.
-pub const LEAVING: u8 = 0;
+pub const LEAVING: u8 = VrrpPriority::LEAVING.0;
 /// 5.2.4: the router that has the address by itself.
-pub const ADDRESS_OWNER: u8 = 255;
+pub const ADDRESS_OWNER: u8 = VrrpPriority::ADDRESS_OWNER.0;
 /// 6.1: adverts that a master may miss.
 const MISSES: u32 = 3;
 

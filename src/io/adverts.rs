@@ -7,9 +7,8 @@ use crate::config::Vrrp;
 use crate::engine::Input;
 use crate::engine::routers::Heard;
 use crate::engine::vrrp::Version;
-use haclusterd_proto::VipId;
 use haclusterd_proto::vrrp::{
-    Auth, Coverage, Flaw, GROUP_V4, GROUP_V6, Password, Repr, Version as Wired, Vrid, VrrpPriority, ah,
+    Auth, Coverage, Flaw, Password, Repr, Version as Wired, Vrid, VrrpPriority, ah,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -92,20 +91,17 @@ impl Adverts {
     }
 
     /// True: it was sent, to everybody or to every peer.
-    pub fn send(&self, vip: VipId, priority: u8, ifindex: u32, source: IpAddr) -> bool {
-        let Some(router) = self.routers.iter().find(|router| router.vip.id == vip) else { return false };
+    pub fn send(&self, router: &Vrrp, priority: u8, ifindex: u32, source: IpAddr) -> bool {
         let Some(sockets) = self.sockets.get(&(ifindex, wire_of(router))) else { return false };
         let Some(repr) = repr(router, priority) else { return false };
-        let sequence = self.next_sequence();
+        let sequence = router.ah.then(|| self.next_sequence());
         let send = |to: To| {
-            let destination = match (to, source) {
-                (To::Unicast(peer), _) => peer,
-                (To::Multicast, IpAddr::V4(_)) => GROUP_V4.into(),
-                (To::Multicast, IpAddr::V6(_)) => GROUP_V6.into(),
-            };
+            let destination = to.address(source);
             let message = repr.emit(source, destination);
-            let message = match (router.ah, source, destination) {
-                (true, IpAddr::V4(source), IpAddr::V4(to)) => seal(router, &message, source, to, sequence),
+            let message = match (sequence, source, destination) {
+                (Some(number), IpAddr::V4(source), IpAddr::V4(to)) => {
+                    seal(router, &message, source, to, number)
+                }
                 _ => message,
             };
             sockets.sender.send(source, to, &message).is_ok()
@@ -142,8 +138,8 @@ impl Adverts {
 }
 
 fn heard(routers: &[Vrrp], packet: &Packet) -> Result<Heard, &'static str> {
-    let whole = [packet.ip_header.as_slice(), &packet.message].concat();
-    let sealed = packet.ah.then(|| ah::Packet::check(&whole)).transpose().map_err(Flaw::name)?;
+    let whole = packet.ah.then(|| [packet.ip_header.as_slice(), &packet.message].concat());
+    let sealed = whole.as_deref().map(ah::Packet::check).transpose().map_err(Flaw::name)?;
     let message = sealed.as_ref().map_or(&packet.message[..], ah::Packet::message);
     let repr = Repr::parse(message, packet.source, packet.destination).map_err(Flaw::name)?;
     let ours = routers.iter().find(|router| router.vrid == repr.vrid.get());

@@ -219,7 +219,7 @@ impl Ports {
         let Some(router) = self.routers.iter().find(|router| router.vip.id == vip) else { return };
         let place = self.place(vip).zip(self.source(router));
         let sent =
-            place.is_some_and(|((_, link), source)| self.adverts.send(vip, priority, link.index, source));
+            place.is_some_and(|((_, link), source)| self.adverts.send(router, priority, link.index, source));
         self.tally(sent);
     }
 

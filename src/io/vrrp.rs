@@ -12,6 +12,8 @@ pub use packet::ip_header;
 use super::neighbor::watch_descriptor;
 use super::netlink;
 use bytes::Bytes;
+use haclusterd_proto::vrrp::ah::AH;
+use haclusterd_proto::vrrp::{HOP_LIMIT as HOPS, PROTOCOL as VRRP};
 use nix::libc::in6_pktinfo;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn6, sendmsg, setsockopt, sockopt};
 use rustix::io::Errno;
@@ -27,15 +29,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 
-pub const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
-pub const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
+pub use haclusterd_proto::vrrp::{GROUP_V4, GROUP_V6};
 
-const VRRP: u8 = 112;
-const AH: u8 = 51;
 /// Internetwork control, as routers mark what keeps them going.
 const CLASS: u8 = 0xc0;
-/// Whoever gets another number knows that a router was in between.
-const HOPS: u8 = 255;
 
 /// Some hundred messages. What comes faster than it is read is dropped, and counted.
 const RECEIVE_BUFFER: usize = 64 * 1024;
@@ -55,6 +52,18 @@ pub enum Wire {
 pub enum To {
     Multicast,
     Unicast(IpAddr),
+}
+
+impl To {
+    /// Where a packet from that address goes.
+    #[must_use]
+    pub fn address(self, source: IpAddr) -> IpAddr {
+        match (self, source) {
+            (To::Unicast(address), _) => address,
+            (To::Multicast, IpAddr::V4(_)) => GROUP_V4.into(),
+            (To::Multicast, IpAddr::V6(_)) => GROUP_V6.into(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,11 +240,7 @@ impl Sender {
     pub fn send(&self, source: IpAddr, to: To, message: &[u8]) -> Result<(), VrrpError> {
         let interface = Interface(self.ifindex);
         let foreign = |address| VrrpError::Family { interface, wire: self.wire, address };
-        let destination = match (to, source) {
-            (To::Unicast(address), _) => address,
-            (To::Multicast, IpAddr::V4(_)) => GROUP_V4.into(),
-            (To::Multicast, IpAddr::V6(_)) => GROUP_V6.into(),
-        };
+        let destination = to.address(source);
         let sent = match (self.wire, source, destination) {
             (Wire::V4 | Wire::V4Ah, IpAddr::V4(source), IpAddr::V4(to)) => self.send_v4(source, to, message),
             (Wire::V6, IpAddr::V6(source), IpAddr::V6(to)) => self.send_v6(source, to, message),

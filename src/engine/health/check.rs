@@ -197,11 +197,11 @@ impl Check {
     /// Empty if all is well.
     pub fn reason(&self) -> String {
         let name = &self.config.name;
-        let text = match self.verdict() {
-            Verdict::Ok | Verdict::Unchecked => return String::new(),
-            Verdict::Unknown => "no result yet".to_owned(),
-            Verdict::Failed if let Some(number) = self.number => format!("its number is {number}"),
-            Verdict::Failed if self.config.reverse => "passes, and is not to (reverse)".to_owned(),
+        let text = match (self.verdict(), self.number) {
+            (Verdict::Ok | Verdict::Unchecked, _) => return String::new(),
+            (Verdict::Unknown, _) => "no result yet".to_owned(),
+            (Verdict::Failed, Some(number)) => format!("its number is {number}"),
+            (Verdict::Failed, None) if self.config.reverse => "passes, and is not to (reverse)".to_owned(),
             _ => {
                 self.word().map_or_else(|| "has not passed often enough yet".into(), |word| word.text.clone())
             }

@@ -14,7 +14,7 @@ use tokio::time::Interval;
 const MAX: u64 = 64;
 
 pub(super) struct Probe {
-    hand: io::Result<Hand<(), Outcome>>,
+    hand: Hand<(), Outcome>,
     schedule: Interval,
     timeout: Duration,
 }
@@ -29,11 +29,9 @@ impl Probe {
 impl super::Probe for Probe {
     async fn next(&mut self) -> Outcome {
         self.schedule.tick().await;
-        let unread = || Outcome::Warn("it cannot be read in time, so what it said last still counts".into());
-        match &mut self.hand {
-            Ok(hand) => hand.run((), self.timeout).await.unwrap_or_else(unread),
-            Err(error) => Outcome::Warn(format!("no thread could be started for it: {error}")),
-        }
+        let read = self.hand.run((), self.timeout).await;
+        let late = "it cannot be read in time, so what it said last still counts";
+        read.unwrap_or_else(|stuck| Outcome::Warn(stuck.say(late)))
     }
 }
 

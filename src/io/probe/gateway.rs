@@ -1,6 +1,6 @@
 //! Does the gateway answer: to ARP (or a neighbour solicitation), which no firewall filters, or to an echo request?
 
-use super::hand::Hand;
+use super::hand::{Hand, Stuck};
 use super::links::Links;
 use super::{http, schedule};
 use crate::config::{Check, Gateway, Method};
@@ -24,7 +24,7 @@ pub(super) struct Probe {
 
 enum Way {
     Solicit(Option<Links>),
-    Ping(io::Result<Hand<(), Result<(), String>>>),
+    Ping(Hand<(), Result<(), String>>),
 }
 
 impl Probe {
@@ -51,11 +51,10 @@ impl Probe {
                 solicit(none.insert(Links::watch().await?), &self.gateway, self.timeout).await
             }
             // The run answers by itself when its time is over.
-            Way::Ping(Ok(hand)) => hand
-                .run((), self.timeout * 2)
-                .await
-                .unwrap_or_else(|| Err(http::late("answer", self.timeout))),
-            Way::Ping(Err(error)) => Err(format!("no thread could be started for it: {error}")),
+            Way::Ping(hand) => {
+                let late = |stuck: Stuck| Err(stuck.say(http::late("answer", self.timeout)));
+                hand.run((), self.timeout * 2).await.unwrap_or_else(late)
+            }
         }
     }
 }

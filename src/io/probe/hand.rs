@@ -1,7 +1,6 @@
 //! A thread for what may hang: a disk that is gone, a script that sleeps for ever. Whoever waits for it waits no longer
 //! than he wants to, and while it hangs nothing else is begun.
 
-use std::io;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -9,32 +8,54 @@ use tokio::sync::mpsc;
 pub(super) type Answer<T> = mpsc::UnboundedSender<T>;
 
 pub(super) struct Hand<Q, T> {
-    ask: std::sync::mpsc::Sender<Q>,
+    /// Or why there is no thread.
+    ask: Result<std::sync::mpsc::Sender<Q>, String>,
     answers: mpsc::UnboundedReceiver<T>,
     /// Asked, and not answered yet.
     owes: bool,
 }
 
+/// Why there is no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Stuck {
+    NoThread(String),
+    /// In this run or in an earlier one.
+    Hangs,
+}
+
+impl Stuck {
+    /// `hangs`: what it means that it does.
+    pub fn say(self, hangs: impl Into<String>) -> String {
+        match self {
+            Stuck::NoThread(reason) => reason,
+            Stuck::Hangs => hangs.into(),
+        }
+    }
+}
+
 impl<Q: Send + 'static, T: Send + 'static> Hand<Q, T> {
     /// The thread ends with the handle, or when what it hangs in lets go of it.
-    pub fn new(name: &str, mut work: impl FnMut(Q, &Answer<T>) + Send + 'static) -> io::Result<Hand<Q, T>> {
+    pub fn new(name: &str, mut work: impl FnMut(Q, &Answer<T>) + Send + 'static) -> Hand<Q, T> {
         let (ask, asked) = std::sync::mpsc::channel::<Q>();
         let (answer, answers) = mpsc::unbounded_channel();
         // The kernel keeps 15 characters of a thread's name.
         let builder = std::thread::Builder::new().name(name.chars().take(15).collect());
-        builder.spawn(move || asked.iter().for_each(|question| work(question, &answer)))?;
-        Ok(Hand { ask, answers, owes: false })
+        let thread = builder.spawn(move || asked.iter().for_each(|question| work(question, &answer)));
+        let ask = thread.map(|_| ask).map_err(|error| format!("no thread could be started for it: {error}"));
+        Hand { ask, answers, owes: false }
     }
 
-    /// `None`: it hangs, in this run or in an earlier one. What comes too late is the next run's answer.
-    pub async fn run(&mut self, question: Q, patience: Duration) -> Option<T> {
+    /// What comes too late is the next run's answer.
+    pub async fn run(&mut self, question: Q, patience: Duration) -> Result<T, Stuck> {
+        let ask = self.ask.as_ref().map_err(|reason| Stuck::NoThread(reason.clone()))?;
         if !self.owes {
-            self.ask.send(question).ok()?;
+            ask.send(question).map_err(|_| Stuck::Hangs)?;
             self.owes = true;
         }
-        let answer = tokio::time::timeout(patience, self.answers.recv()).await.ok()??;
+        let answer = tokio::time::timeout(patience, self.answers.recv()).await;
+        let answer = answer.ok().flatten().ok_or(Stuck::Hangs)?;
         self.owes = false;
-        Some(answer)
+        Ok(answer)
     }
 }
 
@@ -50,16 +71,15 @@ mod tests {
             gate.recv().unwrap();
             number += 1;
             let _ = answer.send(number);
-        })
-        .unwrap();
+        });
         open.send(()).unwrap();
         let second = Duration::from_secs(5);
-        assert_eq!(hand.run((), second).await, Some(1));
+        assert_eq!(hand.run((), second).await, Ok(1));
         for _ in 0..3 {
-            assert_eq!(hand.run((), Duration::from_millis(20)).await, None);
+            assert_eq!(hand.run((), Duration::from_millis(20)).await, Err(Stuck::Hangs));
         }
         open.send(()).unwrap();
-        assert_eq!(hand.run((), second).await, Some(2), "begun once");
-        assert_eq!(hand.run((), Duration::from_millis(20)).await, None);
+        assert_eq!(hand.run((), second).await, Ok(2), "begun once");
+        assert_eq!(hand.run((), Duration::from_millis(20)).await, Err(Stuck::Hangs));
     }
 }

@@ -20,7 +20,7 @@ const MAX_WATCHED: usize = 64;
 pub(super) struct Probe {
     process: Process,
     /// What is read of other processes may hang, as `ps` does.
-    hand: std::io::Result<Hand<(), Vec<OwnedFd>>>,
+    hand: Hand<(), Vec<OwnedFd>>,
     schedule: Interval,
     timeout: Duration,
     watched: Vec<AsyncFd<OwnedFd>>,
@@ -45,12 +45,9 @@ impl super::Probe for Probe {
                 _ = self.schedule.tick() => {}
             }
         }
-        let running = match &mut self.hand {
-            Ok(hand) => hand.run((), self.timeout).await,
-            Err(error) => return Outcome::Fail(format!("no thread could be started for it: {error}")),
-        };
-        let Some(running) = running else {
-            return Outcome::Fail("the processes cannot be looked at: it hangs".into());
+        let running = match self.hand.run((), self.timeout).await {
+            Ok(running) => running,
+            Err(stuck) => return Outcome::Fail(stuck.say("the processes cannot be looked at: it hangs")),
         };
         let count = u32::try_from(running.len()).unwrap_or(u32::MAX);
         self.watched = running.into_iter().take(MAX_WATCHED).filter_map(|fd| readiness(fd).ok()).collect();

@@ -12,7 +12,7 @@ use tokio::time::Interval;
 const SLACK: Duration = Duration::from_millis(100);
 
 pub(super) struct Probe {
-    hand: std::io::Result<Hand<(), Outcome>>,
+    hand: Hand<(), Outcome>,
     schedule: Interval,
     timeout: Duration,
 }
@@ -28,12 +28,8 @@ impl Probe {
 impl super::Probe for Probe {
     async fn next(&mut self) -> Outcome {
         self.schedule.tick().await;
-        let hand = match &mut self.hand {
-            Ok(hand) => hand,
-            Err(error) => return Outcome::Fail(format!("no thread could be started for it: {error}")),
-        };
-        let late = || Outcome::Fail("an earlier run has not ended yet: it hangs".into());
-        hand.run((), self.timeout + SLACK).await.unwrap_or_else(late)
+        let ran = self.hand.run((), self.timeout + SLACK).await;
+        ran.unwrap_or_else(|stuck| Outcome::Fail(stuck.say("an earlier run has not ended yet: it hangs")))
     }
 }
 

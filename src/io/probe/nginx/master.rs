@@ -3,7 +3,7 @@
 //! A reload keeps the master. A binary upgrade (USR2, then QUIT) leaves two for a while; when the old one ends, the
 //! pid file names the new one already, and that is no death.
 
-use super::super::hand::Hand;
+use super::super::hand::{Hand, Stuck};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs;
@@ -32,7 +32,7 @@ pub(super) enum Source {
 }
 
 pub(super) struct Master {
-    hand: std::io::Result<Hand<(), Result<Found, String>>>,
+    hand: Hand<(), Result<Found, String>>,
     source: Source,
     process: Option<Process>,
     told: Option<News>,
@@ -160,15 +160,14 @@ impl Master {
     /// `None`: nobody can say.
     async fn find(&mut self) -> Option<Result<(), String>> {
         self.process = None;
-        let hand = match &mut self.hand {
-            Ok(hand) => hand,
-            Err(error) => {
-                let reason = error.to_string();
+        let found = match self.hand.run((), PATIENCE).await {
+            Ok(found) => found,
+            Err(Stuck::Hangs) => return None,
+            Err(Stuck::NoThread(reason)) => {
                 sleep(PATIENCE).await;
-                return Some(Err(reason));
+                Err(reason)
             }
         };
-        let found = hand.run((), PATIENCE).await?;
         Some(found.and_then(|(pid, fd)| {
             let fd = readiness(fd).map_err(|error| error.to_string())?;
             self.process = Some(Process { pid, fd });

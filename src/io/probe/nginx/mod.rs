@@ -46,12 +46,7 @@ type Tell = Arc<dyn Fn(&str, Outcome) + Send + Sync>;
 
 /// Until it is dropped.
 pub(super) async fn watch(check: Check, nginx: Nginx, vips: Arc<[IpAddr]>, tell: Tell) {
-    let mut eyes = match Eyes::open() {
-        Ok(eyes) => eyes,
-        Err(error) => {
-            return tell(PROCESS, Outcome::Fail(format!("no thread could be started for it: {error}")));
-        }
-    };
+    let mut eyes = Eyes::open();
     let (mut master, mut found) = eyes.ask(&nginx).await;
     loop {
         let plan = Plan::new(&nginx, master, found.as_ref(), &vips);
@@ -78,19 +73,19 @@ struct Eyes {
 }
 
 impl Eyes {
-    fn open() -> std::io::Result<Eyes> {
+    fn open() -> Eyes {
         let runs = |pid_file: Option<PathBuf>, answer: &Answer<_>| {
             let _ = answer.send(running::find(pid_file.as_deref()));
         };
         let workers = |master: Source, answer: &Answer<_>| drop(answer.send(limit::worker_pids(&master)));
-        Ok(Eyes { runs: Hand::new("nginx title", runs)?, workers: Hand::new("nginx workers", workers)? })
+        Eyes { runs: Hand::new("nginx title", runs), workers: Hand::new("nginx workers", workers) }
     }
 
     /// The master that runs, and what it says of its configuration. Only while it runs: to say that, nginx opens all that
     /// it names, and what it listens on is taken for that moment if nobody has it.
     async fn ask(&mut self, nginx: &Nginx) -> (Option<u32>, Result<conf::Found, String>) {
         let runs = self.runs.run(nginx.pid_file.clone(), LOOK * 4).await;
-        match runs.unwrap_or_else(|| Err("its process cannot be looked at: it hangs".into())) {
+        match runs.unwrap_or_else(|stuck| Err(stuck.say("its process cannot be looked at: it hangs"))) {
             Ok((pid, command)) => {
                 (Some(pid), conf::find(nginx.command.as_ref().unwrap_or(&command), READING).await)
             }
@@ -235,7 +230,7 @@ impl Http {
 }
 
 /// The workers, as a thread sees them; where it hangs, nothing is told apart.
-struct Watched(std::io::Result<Hand<Look, Seen>>);
+struct Watched(Hand<Look, Seen>);
 
 enum Look {
     Before,
@@ -260,10 +255,7 @@ impl Watched {
     }
 
     async fn look(&mut self, look: Look) -> Seen {
-        match &mut self.0 {
-            Ok(hand) => hand.run(look, LOOK).await.unwrap_or_default(),
-            Err(_) => Seen::default(),
-        }
+        self.0.run(look, LOOK).await.unwrap_or_default()
     }
 
     async fn before(&mut self) -> usize {
@@ -277,26 +269,17 @@ impl Watched {
 
 async fn watch_logs(check: Check, wanted: logs::Wanted, tell: Tell) {
     let mut logs = logs::Logs::new(wanted);
-    let hand = Hand::new(&format!("{} logs", check.name), move |(), answer| drop(answer.send(logs.look())));
-    let mut hand = match hand {
-        Ok(hand) => hand,
-        Err(error) => {
-            return tell(LOGS, Outcome::Fail(format!("no thread could be started for it: {error}")));
-        }
-    };
+    let mut hand =
+        Hand::new(&format!("{} logs", check.name), move |(), answer| drop(answer.send(logs.look())));
+    let late = format!("the log disk does not answer within {}", humantime::format_duration(check.timeout));
     let mut schedule = schedule(&check);
     loop {
         schedule.tick().await;
-        tell(
-            LOGS,
-            match hand.run((), check.timeout).await {
-                Some(Ok(())) => Outcome::Pass,
-                Some(Err(reason)) => Outcome::Certain(reason),
-                None => Outcome::Fail(format!(
-                    "the log disk does not answer within {}",
-                    humantime::format_duration(check.timeout)
-                )),
-            },
-        );
+        let outcome = match hand.run((), check.timeout).await {
+            Ok(Ok(())) => Outcome::Pass,
+            Ok(Err(reason)) => Outcome::Certain(reason),
+            Err(stuck) => Outcome::Fail(stuck.say(late.clone())),
+        };
+        tell(LOGS, outcome);
     }
 }

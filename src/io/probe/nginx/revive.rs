@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct Reviver {
     restart: Restart,
-    hand: std::io::Result<Hand<(), Result<(), String>>>,
+    hand: Hand<(), Result<(), String>>,
     tried: Option<Instant>,
 }
 
@@ -51,12 +51,8 @@ impl Reviver {
         let until = Instant::now() + self.restart.timeout;
         self.tried = Some(Instant::now());
         let command = self.restart.command.join(" ");
-        let ran = match &mut self.hand {
-            Ok(hand) => {
-                hand.run((), self.restart.timeout + SLACK).await.unwrap_or_else(|| Err("it hangs".into()))
-            }
-            Err(error) => Err(error.to_string()),
-        };
+        let ran = self.hand.run((), self.restart.timeout + SLACK).await;
+        let ran = ran.unwrap_or_else(|stuck| Err(stuck.say("it hangs")));
         ran.map_err(|reason| format!("`{command}` failed: {reason}"))?;
         while let Err(reason) = is_back(nginx, client, until).await {
             if Instant::now() >= until {

@@ -33,7 +33,7 @@ async fn who_leaves_is_missed_at_once_and_what_it_said_last_is_heard() {
         assert!(a.transport.stream(b.addr, vec![n; 10_000]));
     }
     assert!(a.transport.datagram(b.id, Bytes::from_static(b"release")));
-    a.transport.close(Duration::from_mins(1)).await;
+    a.transport.close(Duration::from_secs(60)).await;
 
     let (mut streams, mut released) = (0, false);
     let reason = b.hears("down", |event| match event {
