@@ -58,7 +58,9 @@ fn an_address_is_added_renewed_and_deleted() {
 
         kernel.add(&both).await.unwrap();
         for address in &both {
-            events.soon(Event::AddressAdded { index: v0, net: address.net, ours: true }).await;
+            events
+                .soon(Event::AddressAdded { index: v0, net: address.net, ours: true, tentative: false })
+                .await;
         }
         let shown = run("ip addr show dev v0");
         for wanted in ["scope global deprecated dynamic noprefixroute v0:vip", "nodad deprecated"] {
@@ -116,7 +118,14 @@ fn an_operators_command_is_noticed() {
         run("ip addr del 10.9.0.100/32 dev v0");
         events.soon(Event::AddressGone { index: address.ifindex, net: address.net }).await;
         run("ip addr add 10.9.0.100/32 dev v0");
-        events.soon(Event::AddressAdded { index: address.ifindex, net: address.net, ours: false }).await;
+        events
+            .soon(Event::AddressAdded {
+                index: address.ifindex,
+                net: address.net,
+                ours: false,
+                tentative: false,
+            })
+            .await;
     });
 }
 

@@ -1,6 +1,7 @@
 //! Words in, exit codes out: a file a verb, and what they share to speak.
 
 mod check;
+mod doctor;
 mod explain;
 pub mod human;
 mod init;
@@ -97,6 +98,7 @@ enum Verb {
     Replay(replay::Args),
     Explain(explain::Args),
     Check(check::Args),
+    Doctor(doctor::Args),
 }
 
 #[derive(Debug, Default, Args)]
@@ -185,6 +187,7 @@ pub fn main() -> u8 {
         Verb::Replay(args) => replay::run(&args),
         Verb::Explain(args) => explain::run(&args, &paths.socket),
         Verb::Check(args) => check::run(&args, &paths.config),
+        Verb::Doctor(args) => doctor::run(&args, &paths.config, &paths.socket),
     }
 }
 

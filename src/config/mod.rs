@@ -16,7 +16,7 @@ pub use check::{
 };
 pub use error::{ConfigError, Fault, Problem};
 pub use parse::values::{address, cidr, interface, name, node_address, priority, url, vip_address};
-pub use vrrp::Vrrp;
+pub use vrrp::{VirtualMac, Vrrp};
 pub use write::NewNode;
 
 use crate::engine::time::Timers;
@@ -75,6 +75,8 @@ pub struct Vip {
     /// Always there on a member. A witness holds no VIP and may leave it out.
     pub interface: Option<String>,
     pub label: Option<String>,
+    /// On an interface of their own on top of that one.
+    pub virtual_mac: Option<VirtualMac>,
     pub preempt: bool,
     pub preempt_delay: Duration,
     /// Between two announcements while held. `None`: announce only on taking.
@@ -114,6 +116,12 @@ impl Config {
 }
 
 impl Vip {
+    /// Where the addresses are.
+    #[must_use]
+    pub fn seat(&self) -> Option<&str> {
+        self.virtual_mac.as_ref().map(|own| own.interface.as_str()).or(self.interface.as_deref())
+    }
+
     pub fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.addresses.iter().map(IpNet::addr)
     }

@@ -1,7 +1,9 @@
 //! `[[vrrp]]`: virtual routers as keepalived and hardware speak them.
 
 use super::Vip;
-use crate::engine::vrrp::Version;
+use crate::engine::routers::RouterConfig;
+use crate::engine::vrrp::{Settings, Version};
+use haclusterd_proto::MacAddr;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -31,7 +33,35 @@ pub struct Vrrp {
     pub group: Option<String>,
 }
 
+/// A macvlan that exists only while the addresses are here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualMac {
+    pub interface: String,
+    pub mac: MacAddr,
+}
+
 impl Vrrp {
+    #[must_use]
+    pub fn for_engine(&self) -> RouterConfig {
+        RouterConfig {
+            vip: self.vip.id,
+            name: self.vip.name.clone(),
+            vrid: self.vrid,
+            settings: Settings {
+                version: self.version,
+                interval: self.interval,
+                preempt: self.vip.preempt,
+                preempt_delay: self.vip.preempt_delay,
+                eager: self.eager,
+            },
+            priority: self.priority,
+            addresses: self.vip.ips().collect(),
+            peers: self.peers.clone(),
+            group: self.group.clone(),
+            announce_refresh: self.vip.announce_refresh.unwrap_or_default(),
+        }
+    }
+
     #[must_use]
     pub fn is_ipv6(&self) -> bool {
         self.vip.ips().any(|ip| ip.is_ipv6())

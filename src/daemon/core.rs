@@ -13,6 +13,7 @@ use crate::io::netlink::Kernel;
 use crate::io::ports::{Ports, message};
 use crate::io::quic::{self, Transport};
 use crate::io::realtime;
+use crate::io::virtual_macs::{self, VirtualMacs};
 use haclusterd_proto::cluster::{Message, SignedVoters};
 use haclusterd_proto::control::Snapshot;
 use std::collections::VecDeque;
@@ -86,15 +87,17 @@ async fn open(seat: Seat, realtime: bool) -> Result<(Core, Transport, oneshot::S
     for (_, net) in kernel.sweep(&heritage.addresses()).await? {
         tracing::warn!("{net} was left behind by an earlier run and is removed");
     }
+    virtual_macs::sweep(&heritage.virtual_macs).await?;
     // Not before: what is swept is to stay guarded until it is gone.
     let gates = Gates::start(&heritage.gates);
-    let inputs = entrance.clone();
+    let (inputs, makers) = (entrance.clone(), entrance.clone());
     let work = office.clone();
     let ports = Ports::new(
         &config,
         transport.clone(),
         kernel,
         gates,
+        VirtualMacs::new(heritage.virtual_macs, Arc::new(move |made| makers.send(ToCore::Made(made)))),
         Arc::new(move |input| inputs.offer(ToCore::Input(input))),
         Box::new(move |job| work.send(ToOffice::Work(job))),
     );
@@ -196,6 +199,11 @@ impl Core {
                     self.decide(input).await;
                 }
             }
+            ToCore::Made(made) => {
+                if let Some(input) = self.ports.made(made).await {
+                    self.decide(input).await;
+                }
+            }
             ToCore::Ask(answer) => drop(answer.send(self.snapshot())),
             ToCore::Voters(request, answer) => {
                 let verdict = self.engine.judge_voters(&request, clock::now()).map(|(_, text)| text);
@@ -231,7 +239,9 @@ impl Core {
         let places = |config: &Config| -> Vec<_> {
             config
                 .all_vips()
-                .map(|v| (v.id, v.interface.clone(), v.label.clone(), v.addresses.clone()))
+                .map(|v| {
+                    (v.id, v.interface.clone(), v.label.clone(), v.virtual_mac.clone(), v.addresses.clone())
+                })
                 .collect()
         };
         let kept = places(&config);
@@ -256,7 +266,7 @@ impl Core {
                 continue;
             };
             vip.addresses = config.addresses.iter().map(ToString::to_string).collect();
-            vip.interface = config.interface.clone().unwrap_or_default();
+            vip.interface = config.seat().unwrap_or_default().to_owned();
         }
         let gates = self.ports.gates();
         snapshot.cluster.fence = gates.missing().is_none();

@@ -6,6 +6,8 @@ use crate::engine::heir::{Inheritance, Memory};
 use crate::engine::time::Instant;
 use crate::io::fence::{Fence, Gate};
 use crate::io::netlink;
+use crate::io::ports::wanted;
+use crate::io::virtual_macs::Wanted;
 use haclusterd_proto::cluster::VotersStamp;
 use std::net::IpAddr;
 
@@ -13,6 +15,7 @@ use std::net::IpAddr;
 pub(super) struct Heritage {
     pub inheritance: Inheritance,
     pub gates: Vec<Gate>,
+    pub virtual_macs: Vec<Wanted>,
 }
 
 impl Heritage {
@@ -32,6 +35,7 @@ pub(super) fn find(config: &Config, memory: Memory, voters: VotersStamp) -> Heri
     for vip in config.all_vips().filter(held) {
         let Some((ifindex, until)) = index(vip).zip(earliest(vip, &open)) else { continue };
         heritage.inheritance.gates.push((vip.id, until));
+        heritage.virtual_macs.extend(vip.virtual_mac.as_ref().map(|own| wanted(vip, own, ifindex)));
         heritage.gates.extend(vip.ips().map(|addr| Gate { ifindex, addr, until }));
     }
     heritage.inheritance.memory = memory;

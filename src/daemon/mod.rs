@@ -10,16 +10,17 @@ mod office;
 
 use crate::config::{Config, ConfigError, Vrrp};
 use crate::engine::heir::Memory;
-use crate::engine::routers::RouterConfig;
 use crate::engine::{self, VipConfig};
 use crate::io::control::ControlError;
 use crate::io::gossip::GossipError;
 use crate::io::identity::{Identity, IdentityError};
 use crate::io::journal::{self, Recorder, Writing};
+use crate::io::netlink::macvlan::MacvlanError;
 use crate::io::netlink::{self, KernelError};
 use crate::io::ports::Work;
 use crate::io::quic::{Transport, TransportError};
 use crate::io::state::{self, StateError};
+use crate::io::virtual_macs::Made;
 use crate::io::{clock, memory, probe};
 use bytes::Bytes;
 use haclusterd_proto::cluster::SignedVoters;
@@ -61,6 +62,8 @@ pub enum DaemonError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
     #[error(transparent)]
+    Macvlan(#[from] MacvlanError),
+    #[error(transparent)]
     Transport(#[from] TransportError),
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -85,6 +88,7 @@ enum ToCore {
         bytes: Bytes,
     },
     Kernel(netlink::Event),
+    Made(Made),
     Ask(oneshot::Sender<Snapshot>),
     /// An operator's wish, and what he is told.
     Voters(VoterRequest, oneshot::Sender<Result<String, String>>),
@@ -283,26 +287,6 @@ fn verify_voters(identity: &Identity, signed: &SignedVoters) -> Result<(), Strin
     verified.map_err(|_| "its signature is not the cluster's CA's".into())
 }
 
-fn router_config(router: &Vrrp) -> RouterConfig {
-    RouterConfig {
-        vip: router.vip.id,
-        name: router.vip.name.clone(),
-        vrid: router.vrid,
-        settings: engine::vrrp::Settings {
-            version: router.version,
-            interval: router.interval,
-            preempt: router.vip.preempt,
-            preempt_delay: router.vip.preempt_delay,
-            eager: router.eager,
-        },
-        priority: router.priority,
-        addresses: router.vip.ips().collect(),
-        peers: router.peers.clone(),
-        group: router.group.clone(),
-        announce_refresh: router.vip.announce_refresh.unwrap_or_default(),
-    }
-}
-
 fn engine_config(
     config: &Config,
     identity: &Identity,
@@ -338,7 +322,7 @@ fn engine_config(
         gateway: config.cluster.gateway.is_some(),
         strict_health: config.cluster.strict_health,
         vips: vips.collect(),
-        routers: config.routers.iter().map(router_config).collect(),
+        routers: config.routers.iter().map(Vrrp::for_engine).collect(),
         checks: probe::checks(&config.checks),
     }
 }

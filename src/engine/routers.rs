@@ -1,10 +1,16 @@
 //! The virtual routers of this node: each is told its priority and what it hears, its adverts are sent, and its
 //! addresses follow its state. Those of one group are master together or not at all.
 
-use super::vrrp::{ADDRESS_OWNER, Advert, LEAVING, Router, Send, Settings, State, Version};
+use super::heed::{Heard, Refused};
+use super::vrrp::{ADDRESS_OWNER, Advert, LEAVING, Router, Send, Settings, State};
 use super::*;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+/// A trouble that was mended is forgotten after this.
+const TROUBLE: Duration = Duration::from_secs(15);
+/// Of one virtual router, the newest.
+const MAX_TROUBLES: usize = 8;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RouterConfig {
@@ -20,57 +26,6 @@ pub struct RouterConfig {
     pub announce_refresh: Duration,
 }
 
-/// What came for a virtual router of ours, and is whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heard {
-    pub vip: VipId,
-    pub source: IpAddr,
-    /// The TTL or hop limit that was left.
-    pub hops: u8,
-    pub multicast: bool,
-    pub version: Version,
-    pub priority: u8,
-    pub interval: Duration,
-    pub addresses: Vec<IpAddr>,
-    /// By its password, or because none is wanted.
-    pub authentic: bool,
-}
-
-/// Why an advert is not listened to: RFC 9568 7.1 and RFC 3768 7.1, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum Refused {
-    Ttl,
-    Version,
-    /// It came by the way that this router does not use, or from a host that is none of its peers.
-    Sender,
-    AddressOwner,
-    Password,
-    Interval,
-}
-
-impl Refused {
-    const ALL: [Refused; 6] = [
-        Refused::Ttl,
-        Refused::Version,
-        Refused::Sender,
-        Refused::AddressOwner,
-        Refused::Password,
-        Refused::Interval,
-    ];
-
-    /// Of its counter.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Refused::Ttl => "vrrp_bad_ttl",
-            Refused::Version => "vrrp_bad_version",
-            Refused::Sender => "vrrp_bad_sender",
-            Refused::AddressOwner => "vrrp_own_addresses",
-            Refused::Password => "vrrp_bad_password",
-            Refused::Interval => "vrrp_bad_interval",
-        }
-    }
-}
-
 #[derive(Clone, Serialize)]
 pub(crate) struct RouterState {
     pub(super) config: RouterConfig,
@@ -83,6 +38,8 @@ pub(crate) struct RouterState {
     pub(super) master: Option<(Advert, Instant)>,
     pub(super) since: Instant,
     refused: BTreeMap<Refused, u64>,
+    /// What an operator should mend, and when it was last so.
+    troubles: Vec<(String, Instant)>,
 }
 
 impl RouterState {
@@ -96,6 +53,7 @@ impl RouterState {
             master: None,
             since: now,
             refused: BTreeMap::new(),
+            troubles: Vec::new(),
             config,
         }
     }
@@ -104,79 +62,21 @@ impl RouterState {
         self.config.vip
     }
 
+    fn note_trouble(&mut self, text: &str, now: Instant) {
+        self.troubles.retain(|(other, at)| other != text && now.since(*at) < TROUBLE);
+        self.troubles.truncate(MAX_TROUBLES - 1);
+        self.troubles.insert(0, (text.to_owned(), now));
+    }
+
+    pub(super) fn troubles(&self, now: Instant) -> impl Iterator<Item = &String> {
+        self.troubles.iter().filter(move |(_, at)| now.since(*at) < TROUBLE).map(|(text, _)| text)
+    }
+
     /// Why it can take no part, whatever this node's health.
     pub(super) fn fault(&self, now: Instant) -> Option<String> {
         let mute =
             self.primary.is_none().then(|| "its interface has no address to send adverts from".to_owned());
         self.interface.as_ref().err().cloned().or(mute).or_else(|| still_broken(&self.broken, now))
-    }
-
-    /// RFC 9568 7.1; what concerns the message alone was looked at before.
-    fn judge(&self, heard: &Heard) -> Result<(), Refused> {
-        let config = &self.config;
-        let wrong_way = match config.peers.is_empty() {
-            true => !heard.multicast,
-            false => heard.multicast || !config.peers.contains(&heard.source),
-        };
-        let other_interval =
-            config.settings.version == Version::V2 && heard.interval != config.settings.interval;
-        [
-            (heard.multicast && heard.hops != 255, Refused::Ttl),
-            (heard.version != config.settings.version, Refused::Version),
-            (wrong_way, Refused::Sender),
-            (config.priority == ADDRESS_OWNER, Refused::AddressOwner),
-            (!heard.authentic, Refused::Password),
-            (other_interval, Refused::Interval),
-        ]
-        .into_iter()
-        .find_map(|(wrong, why)| wrong.then_some(why))
-        .map_or(Ok(()), Err)
-    }
-
-    /// What an operator must know of an advert that is refused.
-    fn complaint(&self, heard: &Heard, why: Refused) -> String {
-        let RouterConfig { name, vrid, settings, .. } = &self.config;
-        let who = heard.source;
-        let what = match why {
-            Refused::Ttl => {
-                format!("came with TTL {}, so through a router: VRRP is for one link", heard.hops)
-            }
-            Refused::Version => {
-                format!("is of version {}: set `version` to the same on both", version(heard.version))
-            }
-            Refused::Sender if heard.multicast => {
-                "came by multicast: name unicast_peers on both, or on neither".into()
-            }
-            Refused::Sender => "came by unicast, and it is none of unicast_peers: name it there".into(),
-            Refused::AddressOwner if heard.priority == ADDRESS_OWNER => {
-                "says too that it has the addresses by itself (priority 255): only one may".into()
-            }
-            Refused::AddressOwner => return String::new(),
-            Refused::Password => {
-                "has another password: set the same on both, or give one of them another VRID".into()
-            }
-            Refused::Interval => format!(
-                "is sent every {:?}, and ours every {:?}: set advert_interval to the same on both",
-                heard.interval, settings.interval
-            ),
-        };
-        format!("{name}: the advert of {who} for VRID {vrid} {what}")
-    }
-
-    fn differs(&self, heard: &Heard) -> bool {
-        let sorted = |list: &[IpAddr]| {
-            let mut list = list.to_vec();
-            list.sort_unstable();
-            list
-        };
-        sorted(&heard.addresses) != sorted(&self.config.addresses)
-    }
-}
-
-pub(super) fn version(version: Version) -> u8 {
-    match version {
-        Version::V2 => 2,
-        Version::V3 => 3,
     }
 }
 
@@ -187,29 +87,21 @@ impl Engine {
 
     pub(super) fn vrrp(&mut self, heard: &Heard, now: Instant) {
         let Some(at) = self.router_at(heard.vip) else { return };
+        if let Some(text) = self.routers[at].config.complaint(heard) {
+            self.routers[at].note_trouble(&text, now);
+            self.warn_once(text, now);
+        }
         let router = &mut self.routers[at];
-        if let Err(why) = router.judge(heard) {
+        if let Err(why) = router.config.judge(heard) {
             *router.refused.entry(why).or_default() += 1;
-            let complaint = router.complaint(heard, why);
-            if !complaint.is_empty() {
-                self.warn_once(complaint, now);
-            }
             return;
         }
         let advert = Advert { source: heard.source, priority: heard.priority, interval: heard.interval };
         router.master = (advert.priority != LEAVING).then_some((advert, now));
-        let (differs, before) = (router.differs(heard), router.router.state());
+        let before = router.router.state();
         let sent = router.router.heard(&advert, router.primary, now);
         self.send_vrrp(at, sent);
         self.note_router(at, before, now);
-        if differs {
-            let RouterConfig { name, vrid, .. } = &self.routers[at].config;
-            let text = format!(
-                "{name}: {} uses VRID {vrid} for other addresses: make them the same on both, or give one of them another VRID",
-                heard.source
-            );
-            self.warn_once(text, now);
-        }
     }
 
     /// Lets every virtual router do what is due, and its addresses follow.
@@ -338,15 +230,16 @@ impl Engine {
     pub(super) fn routers_reconfigured(&mut self, configs: &[RouterConfig], now: Instant) {
         let mut old = std::mem::take(&mut self.routers);
         for config in configs {
-            let known = old.iter().position(|router| router.id() == config.vip).map(|at| old.swap_remove(at));
+            let same = |router: &RouterState| (router.id(), router.config.vrid) == (config.vip, config.vrid);
+            let known = old.iter().position(same).map(|at| old.swap_remove(at));
             let state = match known {
-                Some(mut router) if router.config.vrid == config.vrid => {
+                Some(mut router) => {
                     router.router.configure(config.settings.clone());
                     router.addresses.set_refresh(config.announce_refresh);
                     router.config = config.clone();
                     router
                 }
-                _ => RouterState::new(config.clone(), now),
+                None => RouterState::new(config.clone(), now),
             };
             self.routers.push(state);
         }

@@ -4,7 +4,7 @@ use super::elect::{Elect, Owner};
 use super::peers::Peer;
 use super::time::Instant;
 use super::vrrp::State as RouterRole;
-use super::{Engine, VipState, routers};
+use super::{Engine, VipState};
 use haclusterd_proto::control::{
     Cluster, Event, Health, Member, MemberState, Mode, SCHEMA, Snapshot, Vip, VipState as State,
 };
@@ -207,7 +207,7 @@ impl Engine {
         let mine = state == RouterRole::Master;
         let master = router.master.filter(|(advert, heard)| now.since(*heard) < advert.interval * 4);
         let settings = &router.config.settings;
-        let what = format!("VRRPv{} VRID {}", routers::version(settings.version), router.config.vrid);
+        let what = format!("VRRPv{} VRID {}", settings.version.number(), router.config.vrid);
         let why = match (state, master) {
             (RouterRole::Master, _) => format!("{what}: priority {}", router.router.priority()),
             (RouterRole::Backup, Some((advert, _))) => {
@@ -315,6 +315,7 @@ impl Engine {
                 warnings.push(format!("{}: {reason}", vip.config.name));
             }
         }
+        warnings.extend(self.routers.iter().flat_map(|router| router.troubles(now)).cloned());
         for node in self.peers.iter().map(|(node, _)| node).chain([self.me()]) {
             let left = self.held_down(node, now);
             if !left.is_zero() {

@@ -90,6 +90,11 @@ impl Vip {
         match (&mut self.state, until) {
             (State::Absent, Some(until)) => self.add(until),
             (State::Lost { readd_at }, Some(until)) if *readd_at <= now => self.add(until),
+            // The kernel may take its time: by when it is ready, the lease is longer.
+            (State::Adding, Some(until)) if until >= self.fenced + FENCE_STEP => {
+                self.fenced = until;
+                vec![Act::Extend { until }]
+            }
             (State::Held { rounds, announce_at, refresh_at, .. }, Some(until)) => {
                 let mut acts = Vec::new();
                 if *refresh_at <= now || std::mem::take(&mut self.hurry) {
@@ -244,8 +249,9 @@ mod tests {
     #[test]
     fn nothing_is_announced_before_the_kernel_has_the_address() {
         let mut vip = Vip::new(Duration::ZERO);
-        vip.follow(Some(END), RENEW, at(0));
-        assert_eq!(vip.follow(Some(END), RENEW, at(1)), []);
+        vip.follow(Some(at(500)), RENEW, at(0));
+        assert_eq!(vip.follow(Some(at(501)), RENEW, at(1)), []);
+        assert_eq!(vip.follow(Some(at(550)), RENEW, at(50)), [Act::Extend { until: at(550) }], "it is slow");
     }
 
     #[test]

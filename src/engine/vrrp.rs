@@ -29,6 +29,16 @@ pub enum Version {
     V3,
 }
 
+impl Version {
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Version::V2 => 2,
+            Version::V3 => 3,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     pub version: Version,

@@ -2,10 +2,11 @@
 
 use super::clock;
 use super::ports::Inputs;
-use super::vrrp::{Heard as Packet, Hears, Listener, Sender, To, VrrpError, Wire};
+use super::vrrp::{Heard as Packet, Hears, Interface, Listener, Sender, To, VrrpError, Wire};
 use crate::config::Vrrp;
 use crate::engine::Input;
-use crate::engine::routers::Heard;
+use crate::engine::heed::Heard;
+use crate::engine::time::Instant;
 use crate::engine::vrrp::Version;
 use haclusterd_proto::vrrp::{
     Auth, Coverage, Flaw, Password, Repr, Version as Wired, Vrid, VrrpPriority, ah,
@@ -15,11 +16,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 const IP_HEADER: usize = 20;
 
-/// By name; those of the engine's own judgement are counted there.
-type Counts = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+/// Between two log lines about the same fault.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// By name, and when it was last said; those of the engine's own judgement are counted there.
+type Counts = Arc<Mutex<BTreeMap<&'static str, (u64, Option<Instant>)>>>;
 
 pub struct Adverts {
     routers: Vec<Vrrp>,
@@ -68,7 +73,7 @@ impl Adverts {
             if routers.is_empty() || self.sockets.contains_key(&(ifindex, wire)) {
                 continue;
             }
-            let hears = self.hears(routers);
+            let hears = self.ear(routers);
             let sockets = Sockets {
                 listener: Listener::open(ifindex, wire, hears)?,
                 sender: Sender::open(ifindex, wire)?,
@@ -82,17 +87,35 @@ impl Adverts {
         self.sockets.retain(|(index, _), _| *index != ifindex);
     }
 
-    fn hears(&self, routers: Vec<Vrrp>) -> Hears {
+    fn ear(&self, routers: Vec<Vrrp>) -> Hears {
         let (counts, inputs) = (self.counts.clone(), self.inputs.clone());
         Arc::new(move |packet| match heard(&routers, &packet) {
-            Ok(heard) => inputs(Input::Vrrp(Box::new(heard))),
-            Err(name) => *counts.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1,
+            Ok(Some(heard)) => inputs(Input::Vrrp(Box::new(heard))),
+            Ok(None) => drop(count(&counts, "vrrp_other_vrid")),
+            Err(flaw) => {
+                if count(&counts, flaw.name()) {
+                    let interface = Interface(packet.ifindex);
+                    tracing::warn!("{interface}: a VRRP packet of {} is dropped: {flaw}", packet.source);
+                }
+            }
         })
     }
 
+    /// Whether all of this interface's virtual routers can hear.
+    #[must_use]
+    pub fn hears(&self, name: &str, ifindex: u32) -> bool {
+        let mut there = self.routers.iter().filter(|router| router.vip.interface.as_deref() == Some(name));
+        there.all(|router| self.sockets.contains_key(&(ifindex, wire_of(router))))
+    }
+
+    /// With that interface's own MAC.
+    #[must_use]
+    pub fn sender(&self, ifindex: u32, router: &Vrrp) -> Option<&Sender> {
+        self.sockets.get(&(ifindex, wire_of(router))).map(|sockets| &sockets.sender)
+    }
+
     /// True: it was sent, to everybody or to every peer.
-    pub fn send(&self, router: &Vrrp, priority: u8, ifindex: u32, source: IpAddr) -> bool {
-        let Some(sockets) = self.sockets.get(&(ifindex, wire_of(router))) else { return false };
+    pub fn send(&self, router: &Vrrp, priority: u8, sender: &Sender, source: IpAddr) -> bool {
         let Some(repr) = repr(router, priority) else { return false };
         let sequence = router.ah.then(|| self.next_sequence());
         let send = |to: To| {
@@ -104,7 +127,7 @@ impl Adverts {
                 }
                 _ => message,
             };
-            sockets.sender.send(source, to, &message).is_ok()
+            sender.send(source, to, &message).is_ok()
         };
         match router.peers.as_slice() {
             [] => send(To::Multicast),
@@ -127,7 +150,7 @@ impl Adverts {
     pub fn counters(&self) -> BTreeMap<String, u64> {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: BTreeMap<String, u64> =
-            counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+            counts.iter().map(|(name, (count, _))| ((*name).to_owned(), *count)).collect();
         if !self.routers.is_empty() {
             let sum = |of: fn(&Listener) -> u64| self.sockets.values().map(|s| of(&s.listener)).sum();
             all.insert("vrrp_dropped".into(), sum(Listener::dropped));
@@ -137,20 +160,47 @@ impl Adverts {
     }
 }
 
-fn heard(routers: &[Vrrp], packet: &Packet) -> Result<Heard, &'static str> {
-    let whole = packet.ah.then(|| [packet.ip_header.as_slice(), &packet.message].concat());
-    let sealed = whole.as_deref().map(ah::Packet::check).transpose().map_err(Flaw::name)?;
+/// True: it is time to say so again.
+fn count(counts: &Counts, name: &'static str) -> bool {
+    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    let (count, said) = counts.entry(name).or_default();
+    *count += 1;
+    let now = clock::now();
+    let due = said.is_none_or(|at| now.since(at) >= PAUSE);
+    if due {
+        *said = Some(now);
+    }
+    due
+}
+
+/// What it says, whoever's it is.
+pub fn read(packet: &Packet) -> Result<Repr, Flaw> {
+    let whole = sealed(packet);
+    let sealed = whole.as_deref().map(ah::Packet::check).transpose()?;
     let message = sealed.as_ref().map_or(&packet.message[..], ah::Packet::message);
-    let repr = Repr::parse(message, packet.source, packet.destination).map_err(Flaw::name)?;
+    Repr::parse(message, packet.source, packet.destination)
+}
+
+/// With the IP header, which an authentication header covers too.
+fn sealed(packet: &Packet) -> Option<Vec<u8>> {
+    packet.ah.then(|| [packet.ip_header.as_slice(), &packet.message].concat())
+}
+
+fn is_proven(packet: &Packet, key: &Password) -> bool {
+    let whole = sealed(packet);
+    whole.is_none_or(|whole| ah::Packet::check(&whole).is_ok_and(|sealed| sealed.verify(key).is_ok()))
+}
+
+/// `Ok(None)`: another's virtual router on this link, which is no fault.
+pub fn heard(routers: &[Vrrp], packet: &Packet) -> Result<Option<Heard>, Flaw> {
+    let repr = read(packet)?;
     let ours = routers.iter().find(|router| router.vrid == repr.vrid.get());
-    // Another's virtual router on this link is no fault.
-    let router = ours.ok_or("vrrp_other_vrid")?;
+    let Some(router) = ours else { return Ok(None) };
     let (version, authentic) = match repr.version {
         Wired::V2 { auth, .. } => (Version::V2, auth == wanted(router)),
         Wired::V3 { .. } => (Version::V3, true),
     };
-    let proven = sealed.is_none_or(|sealed| sealed.verify(&key(router)).is_ok());
-    Ok(Heard {
+    Ok(Some(Heard {
         vip: router.vip.id,
         source: packet.source,
         hops: packet.hops,
@@ -159,8 +209,8 @@ fn heard(routers: &[Vrrp], packet: &Packet) -> Result<Heard, &'static str> {
         priority: repr.priority.0,
         interval: repr.version.interval(),
         addresses: repr.addresses,
-        authentic: authentic && proven,
-    })
+        authentic: authentic && is_proven(packet, &key(router)),
+    }))
 }
 
 /// With an authentication header before it, which covers the IP header that the socket sends.
@@ -169,7 +219,7 @@ fn seal(router: &Vrrp, message: &[u8], source: Ipv4Addr, destination: Ipv4Addr, 
     sealed.emit(&key(router)).split_off(IP_HEADER)
 }
 
-fn wire_of(router: &Vrrp) -> Wire {
+pub fn wire_of(router: &Vrrp) -> Wire {
     match (router.is_ipv6(), router.ah) {
         (true, _) => Wire::V6,
         (false, true) => Wire::V4Ah,

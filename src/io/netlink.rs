@@ -63,6 +63,8 @@ pub enum Event {
         index: u32,
         net: IpNet,
         ours: bool,
+        /// IPv6: the kernel still looks whether somebody else has it; nothing can be sent from it yet.
+        tentative: bool,
     },
     AddressGone {
         index: u32,
@@ -198,6 +200,7 @@ struct Held {
     ifindex: u32,
     net: IpNet,
     ours: bool,
+    tentative: bool,
 }
 
 impl Held {
@@ -211,7 +214,11 @@ impl Held {
         let ours =
             message.attributes.contains(&AddressAttribute::Protocol(AddressProtocol::Other(IFA_PROTO)));
         let net = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
-        Some(Held { ifindex: message.header.index, net, ours })
+        let tentative = message.attributes.iter().any(|attribute| match attribute {
+            AddressAttribute::Flags(flags) => flags.contains(AddressFlags::Tentative),
+            _ => false,
+        });
+        Some(Held { ifindex: message.header.index, net, ours, tentative })
     }
 }
 
@@ -292,10 +299,11 @@ fn describe(address: &Address, held: &[Held]) -> AddressMessage {
 }
 
 /// Whether the kernel shall make a route to the address's subnet, and remove it with the address. Not where the
-/// host has an address of its own in that subnet: the route is that one's, and stays out of our coming and going.
+/// host has an address of its own in that subnet, on whatever interface (below a virtual MAC, it is another): the route
+/// is that one's, and stays out of our coming and going.
 fn wants_route(address: &Address, held: &[Held]) -> bool {
-    let Address { ifindex, net, .. } = *address;
-    let shared = |held: &Held| !held.ours && held.ifindex == ifindex && held.net.trunc() == net.trunc();
+    let net = address.net;
+    let shared = |held: &Held| !held.ours && held.net.trunc() == net.trunc();
     net.prefix_len() < net.max_prefix_len() && !held.iter().any(shared)
 }
 

@@ -3,6 +3,11 @@
 //! Kernel calls are awaited in the loop: they take some hundred microseconds, and in order they need no queue.
 //! Everything that could take longer (disk, signing) goes to the other thread through [`Ports::work`].
 
+mod faces;
+
+pub use faces::wanted;
+
+use self::faces::Faces;
 use super::adverts::Adverts;
 use super::clock;
 use super::fence::Gate;
@@ -10,6 +15,7 @@ use super::gates::Gates;
 use super::neighbor::{Claim, ClaimKind, Neighbor};
 use super::netlink::{self, Address, Kernel};
 use super::quic::Transport;
+use super::virtual_macs::{Made, VirtualMacs};
 use crate::config::{Config, Vip, Vrrp};
 use crate::engine::heir::Memory;
 use crate::engine::time::Instant;
@@ -24,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+const GONE: &str = "its interface is gone";
 /// One packet on any path that carries QUIC.
 const MAX_DATAGRAM: usize = 1162;
 
@@ -65,6 +72,7 @@ pub struct Ports {
     vips: Vec<Vip>,
     routers: Vec<Vrrp>,
     adverts: Adverts,
+    faces: Faces,
     gateway: Option<IpAddr>,
     /// This host's own addresses, as they came.
     own: Vec<(u32, IpNet)>,
@@ -88,6 +96,7 @@ impl Ports {
         transport: Transport,
         kernel: Kernel,
         gates: Gates,
+        virtual_macs: VirtualMacs,
         inputs: Inputs,
         work: Box<dyn Fn(Work) + Send>,
     ) -> Ports {
@@ -98,6 +107,7 @@ impl Ports {
             vips: config.all_vips().cloned().collect(),
             routers: config.routers.clone(),
             adverts: Adverts::new(config.routers.clone(), inputs.clone()),
+            faces: Faces::new(virtual_macs),
             gateway: config.cluster.gateway,
             own: Vec::new(),
             links: BTreeMap::new(),
@@ -116,7 +126,12 @@ impl Ports {
                 Err(_) => drop(self.counters.oversize.fetch_add(1, Ordering::Relaxed)),
             },
             Action::Install { vip, until } => {
-                let result = self.install(vip, until).await;
+                let ready = self.ask_face(vip, until);
+                let result = match ready {
+                    Ok(true) => self.install(vip, until).await,
+                    Ok(false) => return None, // its face will be here in a moment
+                    Err(reason) => Err(reason),
+                };
                 return Some(Input::Installed { vip, result });
             }
             Action::Extend(ends) => self.extend(&ends),
@@ -140,8 +155,34 @@ impl Ports {
         None
     }
 
+    /// True: there is nothing to wait for.
+    fn ask_face(&mut self, id: VipId, until: Instant) -> Result<bool, String> {
+        let vip = self.vips.iter().find(|vip| vip.id == id).ok_or(GONE)?;
+        let link = vip.interface.as_ref().and_then(|name| self.links.get(name)).ok_or(GONE)?;
+        self.faces.ask(vip, link.index, until)
+    }
+
+    /// What the engine must hear; before it, the advert that has waited goes out.
+    pub async fn made(&mut self, made: Made) -> Option<Input> {
+        let until = self.faces.answer(&made)?;
+        let Made { vip, result, .. } = made;
+        let router = self.routers.iter().find(|router| router.vip.id == vip)?;
+        let own = router.vip.virtual_mac.as_ref()?;
+        let result = match result.and_then(|index| self.faces.open(router, own, index)) {
+            Ok(()) => {
+                if let Some(priority) = self.faces.held_back(vip) {
+                    self.advertise(vip, priority);
+                }
+                self.install(vip, until).await
+            }
+            Err(reason) => Err(reason),
+        };
+        Some(Input::Installed { vip, result })
+    }
+
     async fn install(&mut self, id: VipId, until: Instant) -> Result<(), String> {
-        let Some((vip, link)) = self.place(id) else { return Err("its interface is gone".into()) };
+        let Some((vip, link)) = self.place(id) else { return Err(GONE.into()) };
+        let seat = self.faces.get(id).map_or(link.index, |face| face.index);
         let left = until.since(clock::now());
         if left.is_zero() {
             return Err("its lease ended before its address could be added".into());
@@ -151,7 +192,7 @@ impl Ports {
             .addresses
             .iter()
             .map(|net| Address {
-                ifindex: link.index,
+                ifindex: seat,
                 net: *net,
                 label: vip.label.clone().filter(|_| net.addr().is_ipv4()),
                 valid_for,
@@ -164,8 +205,9 @@ impl Ports {
         self.kernel.add(&addresses).await.map_err(|error| error.to_string())
     }
 
-    fn extend(&self, ends: &[(VipId, Instant)]) {
-        let gates: Vec<Gate> = ends
+    fn extend(&mut self, ends: &[(VipId, Instant)]) {
+        let placed: Vec<_> = ends.iter().filter(|(id, end)| !self.faces.extend(*id, *end)).collect();
+        let gates: Vec<Gate> = placed
             .iter()
             .filter_map(|(id, until)| Some((self.place(*id)?, until)))
             .flat_map(|((vip, link), until)| gates(vip, link.index, *until))
@@ -174,13 +216,17 @@ impl Ports {
     }
 
     async fn remove(&mut self, id: VipId) -> Result<(), String> {
-        let Some(places) = self.placed.get(&id) else { return Ok(()) };
+        let Some(places) = self.placed.get(&id) else {
+            self.faces.remove(id);
+            return Ok(());
+        };
         let addrs: Vec<IpAddr> = places.iter().map(|(_, net)| net.addr()).collect();
         self.gates.close(&addrs);
         // What an interface that is gone took along needs no removing.
         self.kernel.delete(places).await.map_err(|error| error.to_string())?;
         self.placed.remove(&id);
         self.gates.forget(&addrs);
+        self.faces.remove(id);
         Ok(())
     }
 
@@ -188,6 +234,7 @@ impl Ports {
     pub fn close(self) {
         if self.placed.is_empty() {
             self.gates.remove();
+            self.faces.close();
         }
     }
 
@@ -202,7 +249,8 @@ impl Ports {
         act: impl Fn(&Neighbor, IpAddr) -> Result<(), super::neighbor::NeighborError>,
     ) {
         let Some((vip, link)) = self.place(vip) else { return };
-        let Some(neighbor) = &link.neighbor else { return };
+        let own = self.faces.get(vip.id).map(|face| &face.neighbor);
+        let Some(neighbor) = own.or(link.neighbor.as_ref()) else { return };
         for addr in vip.ips() {
             self.tally(act(neighbor, addr).is_ok());
         }
@@ -215,12 +263,21 @@ impl Ports {
         }
     }
 
-    fn advertise(&self, vip: VipId, priority: u8) {
+    fn advertise(&mut self, vip: VipId, priority: u8) {
         let Some(router) = self.routers.iter().find(|router| router.vip.id == vip) else { return };
-        let place = self.place(vip).zip(self.source(router));
-        let sent =
-            place.is_some_and(|((_, link), source)| self.adverts.send(router, priority, link.index, source));
+        let own = self.faces.get(vip).map(|face| &face.sender);
+        if own.is_none() && router.vip.virtual_mac.is_some() {
+            self.faces.hold_back(vip, priority);
+            return;
+        }
+        let below = || self.adverts.sender(self.place(vip)?.1.index, router);
+        let sender = own.or_else(below);
+        let sent = sender.zip(self.source(router));
+        let sent = sent.is_some_and(|(sender, source)| self.adverts.send(router, priority, sender, source));
         self.tally(sent);
+        if !sent {
+            self.faces.lose(vip);
+        }
     }
 
     /// What was dropped of the virtual routers' packets.
@@ -255,22 +312,31 @@ impl Ports {
                     self.links.remove(&name);
                     self.adverts.close(index);
                 }
+                self.faces.lose_index(index);
                 self.interface_states(&name)
             }
             netlink::Event::AddressGone { index, net } => {
                 self.own.retain(|own| *own != (index, net));
                 let lost = self.vips.iter().filter(|vip| vip.addresses.contains(&net));
-                let lost = lost.filter(|vip| self.place(vip.id).is_some_and(|(_, link)| link.index == index));
+                let lost = lost.filter(|vip| self.is_at(vip, index));
                 let inputs: Vec<Input> = lost.map(|vip| Input::AddressLost(vip.id)).collect();
                 inputs.into_iter().chain(self.primaries(index)).collect()
             }
-            netlink::Event::AddressAdded { index, net, ours } => {
+            netlink::Event::AddressAdded { index, net, ours, tentative } => {
                 self.own.retain(|own| *own != (index, net));
-                if !ours {
+                if !ours && !tentative {
                     self.own.push((index, net));
                 }
                 self.primaries(index)
             }
+        }
+    }
+
+    /// Whether the VIP's addresses are put there.
+    fn is_at(&self, vip: &Vip, index: u32) -> bool {
+        match (&vip.virtual_mac, self.faces.get(vip.id)) {
+            (Some(_), face) => face.is_some_and(|face| face.index == index),
+            (None, _) => self.place(vip.id).is_some_and(|(_, link)| link.index == index),
         }
     }
 
@@ -312,12 +378,15 @@ impl Ports {
 
     /// An interface that could not be listened to is tried again; what the engine must hear of that.
     pub fn listen_again(&mut self) -> Vec<Input> {
-        let deaf =
-            |(name, link): (&String, &Link)| (link.up && link.neighbor.is_none()).then(|| name.clone());
-        let names: Vec<String> = self.links.iter().filter_map(deaf).collect();
+        let deaf = |(name, link): &(&String, &Link)| link.up && !self.hears(name, link);
+        let names: Vec<String> = self.links.iter().filter(deaf).map(|(name, _)| name.clone()).collect();
         names.iter().for_each(|name| self.listen(name));
-        let heard = |name: &&String| self.links.get(*name).is_some_and(|link| link.neighbor.is_some());
+        let heard = |name: &&String| self.links.get(*name).is_some_and(|link| self.hears(name, link));
         names.iter().filter(heard).flat_map(|name| self.interface_states(name)).collect()
+    }
+
+    fn hears(&self, name: &str, link: &Link) -> bool {
+        link.neighbor.is_some() && self.adverts.hears(name, link.index)
     }
 
     pub fn all_interface_states(&self) -> Vec<Input> {
@@ -338,7 +407,7 @@ impl Ports {
             None => Err(format!("interface {name} does not exist")),
             Some(Link { up: false, .. }) => Err(format!("interface {name} is down or has no carrier")),
             Some(Link { mac: None, .. }) => Err(format!("interface {name} has no hardware address")),
-            Some(Link { neighbor: None, .. }) => Err(format!("interface {name} cannot be listened to")),
+            Some(link) if !self.hears(name, link) => Err(format!("interface {name} cannot be listened to")),
             Some(Link { mac: Some(mac), .. }) => Ok(*mac),
         };
         Input::Interface { vip: vip.id, state }
@@ -376,6 +445,7 @@ impl Ports {
     }
 }
 
+/// With a virtual MAC as well, packets for the addresses pass the interface below it.
 fn gates(vip: &Vip, ifindex: u32, until: Instant) -> Vec<Gate> {
     vip.ips().map(|addr| Gate { ifindex, addr, until }).collect()
 }

@@ -1,6 +1,7 @@
 //! Virtual routers that keep step: keepalived's sync groups.
 
-use haclusterd::engine::routers::{Heard, RouterConfig};
+use haclusterd::engine::heed::Heard;
+use haclusterd::engine::routers::RouterConfig;
 use haclusterd::engine::time::{Instant, Timers};
 use haclusterd::engine::vrrp::{Settings, Version};
 use haclusterd::engine::{Action, Config, Engine, Input};
@@ -16,6 +17,7 @@ const V4: VipId = VipId(4);
 const V6: VipId = VipId(6);
 
 struct Node {
+    config: Config,
     engine: Engine,
     now: Instant,
     /// Virtual routers and the priorities that they advertised.
@@ -62,8 +64,8 @@ impl Node {
             checks: Vec::new(),
         };
         let voters = SignedVoters { set: VoterSet::first(cluster, ME), signature: Vec::new() };
-        let engine = Engine::new(config, Some(voters), now);
-        let mut node = Node { engine, now, sent: Vec::new(), installed: Vec::new() };
+        let engine = Engine::new(config.clone(), Some(voters), now);
+        let mut node = Node { config, engine, now, sent: Vec::new(), installed: Vec::new() };
         for (vip, primary) in [(V4, "10.0.0.11"), (V6, "fe80::11")] {
             node.feed(Input::Interface { vip, state: Ok(MacAddr([2; 6])) });
             node.feed(Input::Primary { vip, address: Some(primary.parse().unwrap()) });
@@ -102,8 +104,11 @@ impl Node {
     }
 
     fn hear(&mut self, vip: VipId, source: &str, priority: u8) {
-        let addresses: Vec<IpAddr> =
-            vec![if vip == V4 { "10.0.0.100" } else { "fd00::100" }.parse().unwrap()];
+        self.hear_of(vip, source, priority, if vip == V4 { "10.0.0.100" } else { "fd00::100" });
+    }
+
+    fn hear_of(&mut self, vip: VipId, source: &str, priority: u8, address: &str) {
+        let addresses: Vec<IpAddr> = vec![address.parse().unwrap()];
         let heard = Heard {
             vip,
             source: source.parse().unwrap(),
@@ -162,6 +167,28 @@ fn a_fault_of_one_is_a_fault_of_all_and_is_said() {
     node.feed(Input::Primary { vip: V6, address: Some("fe80::11".parse().unwrap()) });
     node.pass(SECOND * 8);
     assert_eq!(node.installed, [V4, V6]);
+}
+
+#[test]
+fn another_vrid_is_another_virtual_router() {
+    let mut node = Node::new([100, 100]);
+    node.pass(SECOND * 8);
+    node.sent.clear();
+    let mut config = node.config.clone();
+    config.routers[0].vrid = 52;
+    node.feed(Input::Reconfigure(Box::new(config)));
+    assert_eq!(node.sent.first(), Some(&(V4, 0)), "its old backups need not wait");
+    assert!(!node.installed.contains(&V4));
+}
+
+#[test]
+fn trouble_is_shown_until_it_is_mended() {
+    let mut node = Node::new([100, 100]);
+    let shown = |node: &Node| node.engine.snapshot(0, node.now).warnings.join("; ");
+    node.hear_of(V4, "10.0.0.12", 200, "10.0.0.7");
+    assert!(shown(&node).contains("r4: the advert of 10.0.0.12 for VRID 51 is for other addresses"));
+    node.pass(SECOND * 16);
+    assert_eq!(shown(&node), "");
 }
 
 #[test]

@@ -77,6 +77,10 @@ pub struct Report {
 /// `all`: in the order in which they were sent.
 pub fn report(all: &[Asked]) -> Report {
     let mut moments: Vec<Instant> = all.iter().filter(|a| a.answer.is_ok()).map(|a| a.done).collect();
+    // After the last question it is retransmissions that are answered, and between them nobody asks.
+    if let Some(end) = all.last().map(|a| a.sent) {
+        moments.retain(|moment| *moment <= end);
+    }
     // A service that never comes back has a gap too.
     moments.extend(all.first().into_iter().chain(all.last()).map(|a| a.sent));
     moments.sort_unstable();
@@ -116,6 +120,13 @@ mod tests {
         assert_eq!(report.gap, Duration::from_millis(300));
         assert_eq!((report.failed, report.asked), (2, 6));
         assert_eq!(report.answered, ["a", "b"]);
+    }
+
+    #[test]
+    fn what_is_answered_after_the_last_question_is_no_gap() {
+        let mut all = asked(&[Some("a"), Some("b"), Some("b")]);
+        all[1].done += Duration::from_millis(900);
+        assert_eq!(report(&all).gap, Duration::from_millis(190));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 pub const CLIENT: usize = 0;
 /// A host that is no member.
@@ -92,9 +93,17 @@ impl Net {
         String::from_utf8(done.stdout).unwrap()
     }
 
+    /// A host that has just come up sends nothing from its link-local address before it knows that it is alone with it.
+    pub fn until_link_local_on(self, host: usize) {
+        let tentative = || !self.ip(host, "-6 -o address show tentative").stdout.is_empty();
+        while tentative() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Does the kernel say that the host has the address?
     pub fn has(self, host: usize, address: IpAddr) -> bool {
-        let listed = self.ip(host, "-o address show dev eth0").stdout;
+        let listed = self.ip(host, "-o address show").stdout;
         String::from_utf8_lossy(&listed).contains(&format!(" {address}/"))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::alone;
 use crate::lab::{self, Seen};
-use crate::net::Net;
+use crate::net::{CLIENT, Net};
 use crate::nginx::Nginx;
 use crate::node::Node;
 use crate::rival::Keepalived;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 const OURS: usize = 1;
 const THEIRS: usize = 2;
+const IGNORE: &str = "/proc/sys/net/ipv4/conf/eth0/arp_ignore";
 
 /// How adverts travel and what they look like.
 #[derive(Clone, Copy)]
@@ -24,6 +25,8 @@ struct Way {
     password: Option<&'static str>,
     ah: bool,
     unicast: bool,
+    /// The address comes with the MAC of RFC 9568 7.3, whoever has it.
+    mac: Option<&'static str>,
     /// keepalived moves an address of IPv6 half a second later than it says, in both directions.
     late: Duration,
 }
@@ -37,10 +40,11 @@ const V2: Way = Way {
     password: None,
     ah: false,
     unicast: false,
+    mac: None,
     late: Duration::ZERO,
 };
 const V3: Way = Way { name: "v3", version: 3, advert: Duration::from_millis(100), ..V2 };
-const WAYS: [Way; 7] = [
+const WAYS: [Way; 9] = [
     V2,
     Way { name: "v2 PASS", password: Some("secret"), ..V2 },
     Way { name: "v2 AH", password: Some("secret"), ah: true, ..V2 },
@@ -48,6 +52,14 @@ const WAYS: [Way; 7] = [
     Way { name: "v3 IPv6", vip: "fd00::100/64", late: SECOND, ..V3 },
     Way { name: "v3 unicast", unicast: true, ..V3 },
     Way { name: "v2 unicast", unicast: true, ..V2 },
+    Way { name: "v3 virtual MAC", mac: Some("00:00:5e:00:01:33"), ..V3 },
+    Way {
+        name: "v3 IPv6 virtual MAC",
+        vip: "fd00::100/64",
+        late: SECOND,
+        mac: Some("00:00:5e:00:02:33"),
+        ..V3
+    },
 ];
 
 impl Way {
@@ -63,9 +75,10 @@ impl Way {
             })
             .unwrap_or_default();
         let peers = if self.unicast { "unicast_peers = ['10.0.0.12']\n" } else { "" };
+        let mac = if self.mac.is_some() { "virtual_mac = true\n" } else { "" };
         format!(
             "[[vrrp]]\nname = 'VI_1'\nvrid = 51\nversion = {}\npriority = {priority}\naddresses = ['{}']\n\
-             advert_interval = '{}ms'\n{password}{peers}",
+             advert_interval = '{}ms'\n{password}{peers}{mac}",
             self.version,
             self.vip,
             self.advert.as_millis()
@@ -83,11 +96,12 @@ impl Way {
         let peers = " unicast_src_ip 10.0.0.12\n unicast_peer {\n  10.0.0.11\n }\n";
         format!(
             "vrrp_instance VI_1 {{\n state BACKUP\n interface eth0\n version {}\n virtual_router_id 51\n \
-             priority {priority}\n advert_int {}\n{}{} virtual_ipaddress {{\n  {}\n }}\n}}\n",
+             priority {priority}\n advert_int {}\n{}{}{} virtual_ipaddress {{\n  {}\n }}\n}}\n",
             self.version,
             self.advert.as_secs_f64(),
             password.unwrap_or_default(),
             if self.unicast { peers } else { "" },
+            if self.mac.is_some() { " use_vmac\n" } else { "" },
             self.vip
         )
     }
@@ -112,6 +126,9 @@ impl Pair {
     fn form(way: Way, ours: u8, theirs: u8) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let net = Net::new(2);
+        if way.address().is_ipv6() {
+            [OURS, THEIRS].into_iter().for_each(|host| net.until_link_local_on(host));
+        }
         let mut node = Node::new(net, dir.path().join("lb1"), OURS);
         node.init_without_vip();
         node.set_config(&(node.config() + &way.ours(ours)));
@@ -157,7 +174,16 @@ impl Pair {
             sleep(span);
         });
         lab::note(&case, &seen);
+        self.believed(&seen);
         seen
+    }
+
+    /// Where the client's packets go. (keepalived asks for a client's MAC by its own, and clients learn from that.)
+    fn believed(&self, seen: &Seen) {
+        let Some(mac) = self.way.mac.filter(|_| seen.holding.holders == [OURS]) else { return };
+        let neighbors = self.net.ip(CLIENT, &format!("neigh show to {}", self.way.address()));
+        let text = String::from_utf8_lossy(&neighbors.stdout).into_owned();
+        assert!(text.contains(mac), "{}: {text}", self.way.name);
     }
 }
 
@@ -165,6 +191,10 @@ impl Drop for Pair {
     fn drop(&mut self) {
         self.net.end();
     }
+}
+
+fn shown(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn each_way(case: fn(Way)) {
@@ -237,6 +267,45 @@ fn a_restart_keeps_the_master_and_keepalived_notices_nothing() {
     });
 }
 
+/// Its interface is there while it is the master, also after a crash, and the parent gets back what it was.
+#[test]
+fn a_virtual_mac_leaves_nothing_behind() {
+    alone(|| {
+        let way = WAYS.into_iter().find(|way| way.mac.is_some()).unwrap();
+        let mut pair = Pair::form(way, 150, 100);
+        let net = pair.net;
+        let there = || String::from_utf8_lossy(&net.ip(OURS, "-o link").stdout).contains("vrrp.51");
+        let ignores = || net.command(OURS, "cat").arg(IGNORE).output().unwrap().stdout == b"1\n";
+        pair.until_on(OURS);
+        assert!(there() && ignores());
+        let seen = pair.observe("ours restarts", SECOND * 2, |pair| {
+            pair.ours.signal(Signal::USR2);
+            pair.ours.reap();
+            assert!(there());
+            pair.ours.start();
+        });
+        assert_eq!((seen.holding.order.as_slice(), seen.failed()), (&[OURS][..], 0), "{seen:?}");
+        pair.ours.kill();
+        pair.until_on(THEIRS);
+        assert!(there(), "nobody is there to remove it");
+        let config = pair.ours.config().replace("priority = 150", "priority = 90");
+        pair.ours.set_config(&config);
+        pair.ours.start();
+        pair.until_logged("the interface vrrp.51 was left behind by an earlier run and is removed");
+        assert!(!there() && !ignores());
+        pair.reload(&config.replace("priority = 90", "priority = 150"));
+        pair.until_on(OURS);
+        pair.ours.signal(Signal::TERM);
+        pair.ours.reap();
+        assert!(!there() && !ignores(), "the end takes it along");
+        pair.ours.start();
+        pair.until_on(OURS);
+        net.ip(OURS, "link delete vrrp.51");
+        pair.until_on(OURS);
+        assert!(there(), "it is made again");
+    });
+}
+
 #[test]
 fn without_preemption_who_comes_back_waits() {
     alone(|| {
@@ -262,6 +331,15 @@ fn a_wrong_password_and_other_addresses_are_named() {
         let counted = pair.ours.ask("status").unwrap()["counters"]["vrrp_bad_password"].as_u64();
         assert!(counted > Some(0));
         pair.reload(&wrong.replace("'wrong'", "'other'"));
-        pair.until_logged("10.0.0.12 uses VRID 51 for other addresses");
+        let other = "the advert of 10.0.0.12 for VRID 51 is for other addresses (10.0.0.100), so another group uses this VRID";
+        pair.until_logged(other);
+        let status = pair.ours.run(&["status"]);
+        assert!(status.status.code() == Some(1) && shown(&status).contains(other), "{}", shown(&status));
+        let doctor = pair.ours.run(&["doctor", "--vrid", "--seconds", "3"]);
+        let text = shown(&doctor);
+        assert_eq!(doctor.status.code(), Some(2), "{text}");
+        for part in ["51    IPv4    2        10.0.0.12  150       1s        PASS", other, "VRID 2 is free"] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
     });
 }

@@ -1,6 +1,6 @@
 //! What VRRP counts, each in a type that holds only legal values.
 
-use crate::units::{BadUnit, Priority};
+use crate::units::{BadUnit, MacAddr, Priority};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::num::NonZeroU8;
@@ -32,6 +32,12 @@ impl Vrid {
     #[must_use]
     pub fn get(self) -> u8 {
         self.0.get()
+    }
+
+    /// Of whoever is the master (RFC 9568, 7.3).
+    #[must_use]
+    pub fn mac(self, ipv6: bool) -> MacAddr {
+        MacAddr([0x00, 0x00, 0x5e, 0x00, if ipv6 { 2 } else { 1 }, self.get()])
     }
 }
 

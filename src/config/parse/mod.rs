@@ -220,6 +220,7 @@ fn vip(
         addresses,
         interface,
         label,
+        virtual_mac: None,
         preempt,
         preempt_delay,
         announce_refresh: (!announce_refresh.is_zero()).then_some(announce_refresh),

@@ -1,11 +1,11 @@
 //! `[[vrrp]]`: a table a virtual router.
 
 use super::section::{Section, boolean, number, text, texts};
-use super::{SECOND, Seen, ip, time, vip_name, within};
+use super::{SECOND, Seen, ip, time, values, vip_name, within};
 use crate::config::error::{Fault, Problems};
-use crate::config::{Node, Vip, Vrrp};
+use crate::config::{Node, Vip, VirtualMac, Vrrp};
 use crate::engine::vrrp::{ADDRESS_OWNER, Version};
-use haclusterd_proto::vrrp::{Centis, Seconds};
+use haclusterd_proto::vrrp::{Centis, Seconds, Vrid};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ pub(super) fn routers(
             let remedy = "give each virtual router of a link its own VRID";
             section.complain(problems, "vrid", Fault::new(what, remedy));
         }
+        one_interface_each(&section, problems, &routers, router.as_ref());
         section.finish(problems);
         routers.extend(router);
     }
@@ -42,6 +43,26 @@ pub(super) fn routers(
         file.complain(problems, "vrrp", fault);
     }
     routers
+}
+
+/// A link is one interface, so the same VRID on two links makes two of the same name.
+fn one_interface_each(
+    section: &Section<'_>,
+    problems: &mut Problems<'_>,
+    others: &[Vrrp],
+    router: Option<&Vrrp>,
+) {
+    let name = |router: &Vrrp| router.vip.virtual_mac.as_ref().map(|own| own.interface.clone());
+    let Some(own) = router.and_then(name) else { return };
+    let what = if router.is_some_and(|router| router.vip.interface.as_ref() == Some(&own)) {
+        format!("{own} is the interface that it is to be made on")
+    } else if let Some(other) = others.iter().find(|other| name(other).as_ref() == Some(&own)) {
+        format!("{own} is that of {} already", other.vip.name)
+    } else {
+        return;
+    };
+    let remedy = "give it a name of its own, as in virtual_mac_interface = \"vrrp.51b\"";
+    section.complain(problems, "virtual_mac_interface", Fault::new(what, remedy));
 }
 
 fn router(
@@ -64,9 +85,22 @@ fn router(
     let source = s.read(problems, "source", text(ip));
     let pseudo_header = s.read(problems, "checksum_pseudo_header", boolean).unwrap_or(true);
     let group = s.read(problems, "group", text(vip_name));
+    let own = s.read(problems, "virtual_mac", boolean).unwrap_or(false);
+    let named = s.read(problems, "virtual_mac_interface", text(values::interface));
+    if named.is_some() && !own {
+        let remedy = "write virtual_mac = true as well, or remove it";
+        s.complain(
+            problems,
+            "virtual_mac_interface",
+            Fault::new("has no meaning without virtual_mac", remedy),
+        );
+    }
+    let vrid = u8::try_from(vrid?).ok()?;
+    let mut vip = vip?;
+    vip.virtual_mac = own.then(|| virtual_mac(vrid, ipv6, named)).flatten();
     let router = Vrrp {
-        vip: vip?,
-        vrid: u8::try_from(vrid?).ok()?,
+        vip,
+        vrid,
         version,
         priority: u8::try_from(priority).ok()?,
         interval: interval.unwrap_or(SECOND),
@@ -80,6 +114,12 @@ fn router(
     };
     judge(s, problems, &router, ipv6);
     Some(router)
+}
+
+/// Named as keepalived names them; for IPv6 it has no name of its own.
+fn virtual_mac(vrid: u8, ipv6: bool, named: Option<String>) -> Option<VirtualMac> {
+    let interface = named.unwrap_or_else(|| format!("vrrp{}.{vrid}", if ipv6 { "6" } else { "" }));
+    Some(VirtualMac { interface, mac: Vrid::new(vrid)?.mac(ipv6) })
 }
 
 /// What does not go together.
@@ -181,6 +221,19 @@ mod tests {
         let router = parse(WEB).unwrap().remove(0);
         assert_eq!((router.version, router.priority, router.interval), (Version::V3, 120, SECOND));
         assert_eq!((router.vip.announce_refresh, router.pseudo_header), (None, true));
+        assert_eq!(router.vip.virtual_mac, None);
+    }
+
+    #[test]
+    fn a_virtual_mac_has_an_interface_of_its_own() {
+        let own = |text: &str| parse(text).unwrap().remove(0).vip.virtual_mac.unwrap();
+        let four = own(&format!("{WEB}virtual_mac = true"));
+        assert_eq!(
+            (four.interface.as_str(), four.mac.to_string().as_str()),
+            ("vrrp.51", "00:00:5e:00:01:33")
+        );
+        let six = own("[[vrrp]]\nvrid = 51\naddresses = ['fd00::1']\nvirtual_mac = true");
+        assert_eq!((six.interface.as_str(), six.mac.to_string().as_str()), ("vrrp6.51", "00:00:5e:00:02:33"));
     }
 
     #[test]
@@ -201,6 +254,15 @@ mod tests {
             ("[[vrrp]]\nvrid = 52\naddresses = ['10.0.0.101', 'fd00::1']", "mix IPv4 and IPv6"),
             ("[[vrrp]]\nvrid = 0\naddresses = ['10.0.0.101']", "vrrp.vrid: 0 is out of range"),
             ("[[vip]]\naddresses = ['10.0.0.100']", "is in the VIP"),
+            ("virtual_mac_interface = 'vrrp.51'", "no meaning without virtual_mac"),
+            (
+                "virtual_mac = true\nvirtual_mac_interface = 'eth0'",
+                "is the interface that it is to be made on",
+            ),
+            (
+                "virtual_mac = true\n[[vrrp]]\nvrid = 51\naddresses = ['10.1.0.1']\ninterface = 'eth1'\nvirtual_mac = true",
+                "vrrp.virtual_mac_interface: vrrp.51 is that of 10.0.0.100 already",
+            ),
         ] {
             let error = parse(&format!("{WEB}{more}")).unwrap_err();
             assert!(error.contains(said), "{said} is not in\n{error}");

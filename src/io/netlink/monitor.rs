@@ -34,8 +34,8 @@ struct Link {
 
 struct Monitor {
     links: BTreeMap<u32, Link>,
-    /// Value: whether it is ours.
-    addresses: BTreeMap<(u32, IpNet), bool>,
+    /// Value: whether it is ours, and whether it is tentative.
+    addresses: BTreeMap<(u32, IpNet), (bool, bool)>,
     events: Events,
     resyncs: Arc<AtomicU64>,
 }
@@ -145,9 +145,9 @@ impl Monitor {
     }
 
     fn address(&mut self, held: &Held) {
-        let Held { ifindex: index, net, ours } = *held;
-        if self.addresses.insert((index, net), ours) != Some(ours) {
-            (self.events)(Event::AddressAdded { index, net, ours });
+        let Held { ifindex: index, net, ours, tentative } = *held;
+        if self.addresses.insert((index, net), (ours, tentative)) != Some((ours, tentative)) {
+            (self.events)(Event::AddressAdded { index, net, ours, tentative });
         }
     }
 
