@@ -16,8 +16,12 @@ impl Engine {
                 let change = vip.seat.step(&facts, now);
                 let serve = matches!(vip.seat.phase(), seat::Phase::Owner { .. });
                 let until = facts.until.filter(|_| serve);
-                let acts = vip.addresses.follow(until, renew, now);
-                perform(acts, vip.id(), &mut self.out, &mut extended);
+                let id = vip.id();
+                // Where there is a virtual router too, the addresses follow that one.
+                if self.router_of(id).is_none() {
+                    let acts = self.vips[at].addresses.follow(until, renew, now);
+                    perform(acts, id, &mut self.out, &mut extended);
+                }
                 match change {
                     Some(change) => self.changed(at, &change, now),
                     None => break,

@@ -38,6 +38,9 @@ impl Engine {
         if let Some(reason) = self.out_of_service(vip, now) {
             return Some(reason);
         }
+        if self.router_of(vip.id()).is_some_and(|router| !router.leads()) {
+            return Some("its virtual router (VRRP) is not the master here".into());
+        }
         if self.voters.mode() == Mode::TwoNode && !self.voters.is_voter(self.me()) {
             return Some("only the two voters own addresses in the two-node mode".into());
         }
@@ -55,7 +58,9 @@ impl Engine {
 
     /// Who answers for the VIP and is no member.
     pub(super) fn stranger(&self, vip: &VipState, now: Instant) -> Option<MacAddr> {
-        vip.claims.stranger(|mac| self.member_of(mac).is_some(), now)
+        // With a virtual router, a master that is no member is no stranger.
+        let alone = self.router_of(vip.id()).is_none();
+        vip.claims.stranger(|mac| self.member_of(mac).is_some(), now).filter(|_| alone)
     }
 
     pub(super) fn member_of(&self, mac: MacAddr) -> Option<NodeId> {
@@ -230,7 +235,7 @@ impl Engine {
 
     /// Whom the owner makes room for, and why.
     fn yields(&self, vip: &VipState, now: Instant) -> Option<String> {
-        vip.seat.holds()?;
+        vip.seat.holds().filter(|_| self.router_of(vip.id()).is_none())?;
         if let Some(other) = self.voters.other().filter(|other| self.outranks(vip, *other, now)) {
             return Some(format!("{} holds it too and ranks before this node", self.name_of(other)));
         }

@@ -37,7 +37,8 @@ impl Engine {
         }
         self.lease.succeed(memory.incarnation, &memory.sessions);
         for vip in &mut self.vips {
-            let term = memory.held.iter().find(|(id, _)| *id == vip.id()).map(|(_, term)| *term);
+            let held = |(id, term): &&(VipId, Term)| *id == vip.id() && *term != Term::default();
+            let term = memory.held.iter().find(held).map(|(_, term)| *term);
             let until = gates.iter().find(|(id, _)| *id == vip.id()).map(|(_, end)| *end);
             let (Some(term), Some(until)) = (term, until.filter(|end| *end > now)) else { continue };
             self.lease.inherit(vip.id(), until);
@@ -61,8 +62,7 @@ impl Engine {
 
     /// Tells the edge what a successor would have to know, when that has changed.
     pub(super) fn remember(&mut self) {
-        let leads = |router: &&RouterState| router.router.state() == vrrp::State::Master;
-        let led = || self.routers.iter().filter(leads).map(|router| (router.id(), Term::default()));
+        let led = || self.routers.iter().filter(|r| r.leads()).map(|r| (r.id(), Term::default()));
         let held = || self.vips.iter().filter_map(|vip| Some((vip.id(), vip.seat.holds()?))).chain(led());
         let known = &self.remembered;
         if known.voters == self.voters.stamp()

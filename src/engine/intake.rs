@@ -2,6 +2,7 @@
 
 use super::*;
 use haclusterd_proto::control::Health as Verdict;
+use std::collections::BTreeMap;
 
 impl Engine {
     pub(super) fn message(&mut self, from: NodeId, message: Message, now: Instant) {
@@ -102,7 +103,7 @@ impl Engine {
 
     pub(super) fn interface(&mut self, vip: VipId, state: Result<MacAddr, String>, now: Instant) {
         if let Some(at) = self.router_at(vip) {
-            return self.router_interface(at, state, now);
+            self.router_interface(at, state.clone(), now);
         }
         let Some(vip) = self.vips.iter_mut().find(|v| v.id() == vip) else { return };
         vip.reported = true;
@@ -150,14 +151,15 @@ impl Engine {
         }
     }
 
-    fn place_of(&mut self, vip: VipId) -> Option<Place<'_>> {
+    /// A VIP's, if there is a virtual router for the same addresses.
+    pub(super) fn place_of(&mut self, vip: VipId) -> Option<Place<'_>> {
         let place = |name, addresses, broken| Place { name, addresses, broken };
-        let mut routers = self.routers.iter_mut().filter(|router| router.id() == vip);
-        if let Some(router) = routers.next() {
-            return Some(place(&router.config.name, &mut router.addresses, &mut router.broken));
-        }
         let mut vips = self.vips.iter_mut().filter(|state| state.id() == vip);
-        vips.next().map(|state| place(&state.config.name, &mut state.addresses, &mut state.broken))
+        if let Some(state) = vips.next() {
+            return Some(place(&state.config.name, &mut state.addresses, &mut state.broken));
+        }
+        let mut routers = self.routers.iter_mut().filter(|router| router.id() == vip);
+        routers.next().map(|router| place(&router.config.name, &mut router.addresses, &mut router.broken))
     }
 
     pub(super) fn claim(&mut self, vip: VipId, mac: MacAddr, now: Instant) {
@@ -187,23 +189,33 @@ impl Engine {
             return; // who goes has nothing to change any more
         }
         self.health.reconfigure(&config.checks);
+        // What is there stays there under the rules that hold from now on.
+        let mut there: BTreeMap<VipId, Vip> = BTreeMap::new();
+        let mut take = |id: VipId, addresses: &mut Vip| {
+            if !addresses.is_absent() {
+                there.insert(id, std::mem::replace(addresses, Vip::new(Duration::ZERO)));
+            }
+        };
+        self.vips.iter_mut().for_each(|vip| take(vip.id(), &mut vip.addresses));
+        self.routers.iter_mut().for_each(|router| take(router.id(), &mut router.addresses));
+        self.routers_reconfigured(&config.routers, now);
         let mut old = std::mem::take(&mut self.vips);
         for vip in &config.vips {
             let known = old.iter().position(|v| v.id() == vip.id).map(|at| old.swap_remove(at));
-            let state = known.map_or_else(
-                || VipState::new(vip.clone(), now),
-                |mut state| {
-                    state.addresses.set_refresh(vip.announce_refresh);
-                    state.config = vip.clone();
-                    state
-                },
-            );
-            self.vips.push(state);
+            let new = || VipState::new(vip.clone(), now);
+            self.vips.push(known.map_or_else(new, |state| VipState { config: vip.clone(), ..state }));
         }
-        for gone in old.into_iter().filter(|vip| !vip.addresses.is_absent()) {
-            self.out.push(Action::Remove(gone.id()));
+        let places = config.vips.iter().map(|vip| (vip.id, vip.announce_refresh));
+        let routers = config.routers.iter().map(|router| (router.vip, router.announce_refresh));
+        for (id, refresh) in places.chain(routers) {
+            let Some(Place { addresses, .. }) = self.place_of(id) else { continue };
+            if let Some(mut placed) = there.remove(&id) {
+                placed.shorten();
+                *addresses = placed;
+            }
+            addresses.set_refresh(refresh);
         }
-        self.routers_reconfigured(&config.routers, now);
+        self.out.extend(there.into_keys().map(Action::Remove));
         self.config = config;
         self.dirty = true;
         self.info("the configuration was reloaded".into(), now);
@@ -211,8 +223,8 @@ impl Engine {
 }
 
 /// Addresses on this host, whoever elects their owner.
-struct Place<'a> {
-    name: &'a str,
-    addresses: &'a mut Vip,
-    broken: &'a mut Broken,
+pub(super) struct Place<'a> {
+    pub name: &'a str,
+    pub addresses: &'a mut Vip,
+    pub broken: &'a mut Broken,
 }

@@ -62,6 +62,10 @@ impl RouterState {
         self.config.vip
     }
 
+    pub(super) fn leads(&self) -> bool {
+        self.router.state() == State::Master
+    }
+
     fn note_trouble(&mut self, text: &str, now: Instant) {
         self.troubles.retain(|(other, at)| other != text && now.since(*at) < TROUBLE);
         self.troubles.truncate(MAX_TROUBLES - 1);
@@ -81,6 +85,11 @@ impl RouterState {
 }
 
 impl Engine {
+    /// The virtual router of the same addresses.
+    pub(super) fn router_of(&self, vip: VipId) -> Option<&RouterState> {
+        self.routers.iter().find(|router| router.id() == vip)
+    }
+
     pub(super) fn router_at(&self, vip: VipId) -> Option<usize> {
         self.routers.iter().position(|router| router.id() == vip)
     }
@@ -114,7 +123,8 @@ impl Engine {
             self.note_router(at, before, now);
         }
         // Who may is known of all before the first does.
-        let all_want = |at| self.group_of(at).all(|other: &RouterState| other.router.wants(now));
+        let wants = |router: &RouterState| router.router.wants(now) && !self.is_elsewhere(router, now);
+        let all_want = |at| self.group_of(at).all(wants);
         let may: Vec<bool> = (0..self.routers.len()).map(all_want).collect();
         for (at, may) in may.into_iter().enumerate() {
             let before = self.routers[at].router.state();
@@ -124,11 +134,18 @@ impl Engine {
         }
         self.keep_step(now);
         let (renew, mut extended) = (self.renew(), Vec::new());
-        for router in &mut self.routers {
-            let acts = router.addresses.follow(router.router.until(), renew, now);
-            course::perform(acts, router.id(), &mut self.out, &mut extended);
+        for at in 0..self.routers.len() {
+            let (id, until) = (self.routers[at].id(), self.routers[at].router.until());
+            let acts = self.place_of(id).map(|place| place.addresses.follow(until, renew, now));
+            course::perform(acts.unwrap_or_default(), id, &mut self.out, &mut extended);
         }
         self.extend(extended);
+    }
+
+    /// A VIP that is on its way to the cluster has both: VRRP decides until the cluster has an owner, and from then on no
+    /// virtual router takes it from that one, also when it advertises no longer.
+    fn is_elsewhere(&self, router: &RouterState, now: Instant) -> bool {
+        matches!(self.owner(router.id(), now), Owner::Peer(_))
     }
 
     /// A fault of one is the fault of all in its group.
@@ -141,7 +158,8 @@ impl Engine {
     fn priority_of(&self, router: &RouterState, now: Instant) -> Option<u8> {
         let base = router.config.priority;
         let own = if base == ADDRESS_OWNER { 254 } else { base };
-        let effective = self.fitness_of(Priority(own), now).filter(|_| router.fault(now).is_none())?;
+        let broken = self.vip(router.id()).and_then(|vip| vip.broken(now)).or_else(|| router.fault(now));
+        let effective = self.fitness_of(Priority(own), now).filter(|_| broken.is_none())?;
         Some(if base == ADDRESS_OWNER { base } else { effective.0 })
     }
 
@@ -157,8 +175,8 @@ impl Engine {
     /// Where one has found a better master, the others of its group are masters no longer.
     fn keep_step(&mut self, now: Instant) {
         for at in 0..self.routers.len() {
-            let torn = self.group_of(at).any(|other| other.router.state() != State::Master);
-            if torn && self.routers[at].router.state() == State::Master {
+            let torn = |other: &RouterState| !other.leads() || self.is_elsewhere(other, now);
+            if self.group_of(at).any(torn) && self.routers[at].router.state() == State::Master {
                 self.routers[at].router.yield_now(now);
                 self.note_router(at, State::Master, now);
             }
@@ -181,8 +199,10 @@ impl Engine {
         let name = router.config.name.clone();
         match after {
             State::Master => {
-                let priority = router.router.priority();
-                router.addresses.announce_again(now);
+                let (id, priority) = (router.id(), router.router.priority());
+                if let Some(place) = self.place_of(id) {
+                    place.addresses.announce_again(now);
+                }
                 self.info(format!("{name}: master, priority {priority}"), now);
             }
             State::Backup => {
@@ -235,7 +255,6 @@ impl Engine {
             let state = match known {
                 Some(mut router) => {
                     router.router.configure(config.settings.clone());
-                    router.addresses.set_refresh(config.announce_refresh);
                     router.config = config.clone();
                     router
                 }
@@ -246,9 +265,6 @@ impl Engine {
         for mut gone in old {
             if let Some(Send(priority)) = gone.router.stop() {
                 self.out.push(Action::Vrrp { vip: gone.id(), priority });
-            }
-            if !gone.addresses.is_absent() {
-                self.out.push(Action::Remove(gone.id()));
             }
         }
     }

@@ -205,6 +205,7 @@ impl Engine {
         let router = &self.routers[at];
         let state = router.router.state();
         let mine = state == RouterRole::Master;
+        let there = self.vip(router.id()).map_or(&router.addresses, |vip| &vip.addresses).is_held();
         let master = router.master.filter(|(advert, heard)| now.since(*heard) < advert.interval * 4);
         let settings = &router.config.settings;
         let what = format!("VRRPv{} VRID {}", settings.version.number(), router.config.vrid);
@@ -231,7 +232,7 @@ impl Engine {
             interface: String::new(),
             state: match owner {
                 None => State::Unowned,
-                Some(_) if mine && !router.addresses.is_held() => State::Moving,
+                Some(_) if mine && !there => State::Moving,
                 Some(_) => State::Active,
             },
             owner,

@@ -163,6 +163,7 @@ fn vips(
         );
         file.complain(problems, "vip", Fault::new(what, remedy));
     }
+    seen.vips.clone_from(&vips);
     vips
 }
 
@@ -172,6 +173,8 @@ struct Seen {
     listen: Option<IpAddr>,
     addresses: BTreeMap<IpAddr, String>,
     names: Vec<String>,
+    /// Once all are read: a virtual router may have the addresses of one, which is on its way to the cluster then.
+    vips: Vec<Vip>,
 }
 
 /// What every group of addresses has, whoever elects its owner. `refresh`: unless the file says otherwise.
@@ -185,7 +188,9 @@ fn vip(
     let addresses = section
         .demand(problems, "addresses", "[\"10.0.0.100/24\"]", texts(values::vip_address))
         .filter(|all: &Vec<IpNet>| !all.is_empty());
-    let first = addresses.as_ref().and_then(|all| all.first()).map(|net| net.addr().to_string());
+    let twin = seen.vips.iter().any(|vip| Some(&vip.addresses) == addresses.as_ref());
+    let first = addresses.as_ref().and_then(|all| all.first());
+    let first = first.map(|net| format!("{}{}", net.addr(), if twin { "-vrrp" } else { "" }));
     let name = section.read(problems, "name", text(vip_name)).or(first).unwrap_or_default();
     let own = section.read(problems, "interface", text(values::interface));
     let interface = own.or_else(|| node.and_then(|node| node.interface.clone()));
@@ -204,7 +209,7 @@ fn vip(
         let fault = Fault::new("names no usable address", "write [\"10.0.0.100/24\"]");
         section.complain(problems, "addresses", fault);
     }
-    for net in addresses.iter().flatten() {
+    for net in addresses.iter().flatten().filter(|_| !twin) {
         once(section, problems, seen, net, &name);
     }
     if seen.names.contains(&name) {

@@ -34,6 +34,7 @@ pub(super) fn routers(
             let remedy = "give each virtual router of a link its own VRID";
             section.complain(problems, "vrid", Fault::new(what, remedy));
         }
+        same_place(&section, problems, seen, router.as_ref());
         one_interface_each(&section, problems, &routers, router.as_ref());
         section.finish(problems);
         routers.extend(router);
@@ -43,6 +44,23 @@ pub(super) fn routers(
         file.complain(problems, "vrrp", fault);
     }
     routers
+}
+
+/// A VIP that is on its way to the cluster must not have to move for it.
+fn same_place(section: &Section<'_>, problems: &mut Problems<'_>, seen: &Seen, router: Option<&Vrrp>) {
+    let Some(router) = router else { return };
+    let Some(vip) = seen.vips.iter().find(|vip| vip.id == router.vip.id) else { return };
+    let places = [
+        ("interface", vip.interface != router.vip.interface),
+        ("label", vip.label != router.vip.label),
+        ("virtual_mac", router.vip.virtual_mac.is_some()),
+    ];
+    for (key, _) in places.into_iter().filter(|(_, differs)| *differs) {
+        let what = format!("is not that of the VIP {}, which has the same addresses", vip.name);
+        let remedy =
+            "a VIP that goes over to the cluster stays where it is: make both the same, without virtual_mac";
+        section.complain(problems, key, Fault::new(what, remedy));
+    }
 }
 
 /// A link is one interface, so the same VRID on two links makes two of the same name.
@@ -225,6 +243,12 @@ mod tests {
     }
 
     #[test]
+    fn a_vip_on_its_way_to_the_cluster_is_in_both() {
+        let routers = parse(&format!("{WEB}[[vip]]\naddresses = ['10.0.0.100/24']\n")).unwrap();
+        assert_eq!(routers[0].vip.name, "10.0.0.100-vrrp");
+    }
+
+    #[test]
     fn a_virtual_mac_has_an_interface_of_its_own() {
         let own = |text: &str| parse(text).unwrap().remove(0).vip.virtual_mac.unwrap();
         let four = own(&format!("{WEB}virtual_mac = true"));
@@ -253,7 +277,15 @@ mod tests {
             ),
             ("[[vrrp]]\nvrid = 52\naddresses = ['10.0.0.101', 'fd00::1']", "mix IPv4 and IPv6"),
             ("[[vrrp]]\nvrid = 0\naddresses = ['10.0.0.101']", "vrrp.vrid: 0 is out of range"),
-            ("[[vip]]\naddresses = ['10.0.0.100']", "is in the VIP"),
+            ("[[vip]]\naddresses = ['10.0.0.100', '10.0.0.101']", "is in the VIP"),
+            (
+                "virtual_mac = true\n[[vip]]\naddresses = ['10.0.0.100/24']",
+                "vrrp.virtual_mac: is not that of the VIP 10.0.0.100, which has the same addresses",
+            ),
+            (
+                "interface = 'eth1'\n[[vip]]\naddresses = ['10.0.0.100/24']",
+                "vrrp.interface: is not that of the VIP 10.0.0.100",
+            ),
             ("virtual_mac_interface = 'vrrp.51'", "no meaning without virtual_mac"),
             (
                 "virtual_mac = true\nvirtual_mac_interface = 'eth0'",
