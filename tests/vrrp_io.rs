@@ -7,7 +7,7 @@ mod netns;
 
 use haclusterd::io::clock;
 use haclusterd::io::fence::mask::{self, Mask};
-use haclusterd::io::fence::{Fence, Gate};
+use haclusterd::io::fence::{Fence, Gate, deaf};
 use haclusterd::io::netlink::macvlan::{self, MacvlanError};
 use haclusterd::io::netlink::{index_of, name_of};
 use haclusterd::io::vrrp::{GROUP_V4, GROUP_V6, Heard, Listener, Sender, To, VrrpError, Wire, ip_header};
@@ -453,6 +453,25 @@ fn clients_only_ever_learn_the_virtual_mac() {
                 assert_eq!(answers[0][6..12], worn.0, "the echo of {asked}");
             }
         }
+    });
+}
+
+/// RFC 9568 6.1, Accept_Mode.
+#[test]
+fn a_deaf_address_is_resolved_and_takes_no_packet() {
+    wired("a_deaf_address_is_resolved_and_takes_no_packet", || async {
+        virtual_addresses().await;
+        let deaf: Vec<(u32, IpAddr)> = VIPS.iter().map(|(addr, _)| (v0(), ip(addr))).collect();
+        for deaf in [&deaf[..], &[]] {
+            deaf::turn(deaf).unwrap();
+            for (asked, mac) in VIPS {
+                assert_eq!(ping(asked), deaf.is_empty(), "{asked}");
+                let learnt = run(&format!("ip -n peer neigh show {asked} dev v1"));
+                assert!(learnt.contains(&mac.to_string()), "{asked}: {learnt}");
+            }
+            assert!(ping("10.9.0.1") && ping("fd00::1"), "the host's own are none of its business");
+        }
+        assert!(!run("nft list tables").contains("deaf"));
     });
 }
 

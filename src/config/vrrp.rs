@@ -29,6 +29,8 @@ pub struct Vrrp {
     pub source: Option<IpAddr>,
     /// Version 3 for IPv4: the checksum is over the pseudo-header too, as keepalived sends it.
     pub pseudo_header: bool,
+    /// Packets for the addresses are taken: RFC 9568's Accept_Mode.
+    pub accept: bool,
     /// All of a group are master, or none.
     pub group: Option<String>,
 }

@@ -6,6 +6,7 @@ use crate::engine::elect::Elect;
 use crate::engine::heir::Memory;
 use crate::engine::{self, Action, Engine, Input};
 use crate::io::clock;
+use crate::io::fence::deaf;
 use crate::io::gates::Gates;
 use crate::io::identity::{self, Identity};
 use crate::io::journal::{Header, Recorder};
@@ -87,6 +88,8 @@ async fn open(seat: Seat, realtime: bool) -> Result<(Core, Transport, oneshot::S
     for (_, net) in kernel.sweep(&heritage.addresses()).await? {
         tracing::warn!("{net} was left behind by an earlier run and is removed");
     }
+    // What an earlier run with another configuration refused; what this one does, it says when it knows the interfaces.
+    let _ = deaf::turn(&[]);
     virtual_macs::sweep(&heritage.virtual_macs).await?;
     // Not before: what is swept is to stay guarded until it is gone.
     let gates = Gates::start(&heritage.gates);

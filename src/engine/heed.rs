@@ -212,7 +212,8 @@ mod tests {
         let unicast = RouterConfig { peers: vec!["10.0.0.13".parse().unwrap()], ..ours() };
         let mut old = ours();
         old.settings.version = Version::V2;
-        let cases: [(&RouterConfig, fn(&mut Heard), &str); 9] = [
+        type Case<'a> = (&'a RouterConfig, fn(&mut Heard), &'a str);
+        let cases: [Case<'_>; 9] = [
             (&ours(), |_| {}, ""),
             (&ours(), |heard| heard.hops = 254, "came with TTL 254"),
             (&ours(), |heard| heard.version = Version::V2, "is of version 2: set `version`"),

@@ -18,9 +18,11 @@
 //! for a VIP may come in. nftables' time is that of the kernel's ticks, which stand still while the host is suspended,
 //! and may come late on a virtual machine whose processors are held back. And root can remove it.
 
+pub mod deaf;
 mod elements;
 mod error;
 pub mod mask;
+mod plain;
 mod rules;
 mod socket;
 mod table;

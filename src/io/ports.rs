@@ -10,7 +10,7 @@ pub use faces::wanted;
 use self::faces::Faces;
 use super::adverts::Adverts;
 use super::clock;
-use super::fence::Gate;
+use super::fence::{Gate, deaf};
 use super::gates::Gates;
 use super::neighbor::{Claim, ClaimKind, Neighbor};
 use super::netlink::{self, Address, Kernel};
@@ -233,6 +233,7 @@ impl Ports {
     /// The end of a run. What is still placed stays fenced: for a successor, or until the kernel drops it.
     pub fn close(self) {
         if self.placed.is_empty() {
+            let _ = deaf::turn(&[]);
             self.gates.remove();
             self.faces.close();
         }
@@ -302,8 +303,12 @@ impl Ports {
         match event {
             netlink::Event::Link { index, name, up, mac } => {
                 let old = self.links.remove(&name).filter(|old| old.index == index);
+                let new = old.is_none();
                 let neighbor = old.and_then(|old| old.neighbor);
                 self.links.insert(name.clone(), Link { index, up, mac, neighbor });
+                if new && self.routers.iter().any(|r| !r.accept && r.vip.interface.as_ref() == Some(&name)) {
+                    self.turn_deaf();
+                }
                 self.listen(&name);
                 self.interface_states(&name)
             }
@@ -361,6 +366,21 @@ impl Ports {
         router.source.or_else(|| own.find(fits))
     }
 
+    /// Which addresses take no packets, also before they are here.
+    fn turn_deaf(&self) {
+        let index = |router: &Vrrp| Some(self.links.get(router.vip.interface.as_ref()?)?.index);
+        let deaf = self.routers.iter().filter(|router| !router.accept);
+        let addresses: Vec<(u32, IpAddr)> = deaf
+            .filter_map(|router| Some((index(router)?, router)))
+            .flat_map(|(index, router)| router.vip.ips().map(move |ip| (index, ip)))
+            .collect();
+        if let Err(error) = deaf::turn(&addresses)
+            && !addresses.is_empty()
+        {
+            tracing::warn!("addresses with accept = false take packets all the same: {error}");
+        }
+    }
+
     /// Takes over a new configuration: what must be removed first, and what the engine must hear after it has it.
     pub fn reconfigure(&mut self, config: &Config) {
         self.vips = config.all_vips().cloned().collect();
@@ -374,6 +394,7 @@ impl Ports {
             }
             self.listen(&name);
         }
+        self.turn_deaf();
     }
 
     /// An interface that could not be listened to is tried again; what the engine must hear of that.

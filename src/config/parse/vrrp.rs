@@ -5,7 +5,9 @@ use super::{SECOND, Seen, ip, time, values, vip_name, within};
 use crate::config::error::{Fault, Problems};
 use crate::config::{Node, Vip, VirtualMac, Vrrp};
 use crate::engine::vrrp::{ADDRESS_OWNER, Version};
+use haclusterd_proto::VipId;
 use haclusterd_proto::vrrp::{Centis, Seconds, Vrid};
+use ipnet::IpNet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -24,20 +26,14 @@ pub(super) fn routers(
     let mut routers: Vec<Vrrp> = Vec::new();
     for mut section in file.tables(problems, "vrrp") {
         let router = router(&mut section, problems, node, seen);
-        let same = |other: &&Vrrp, router: &Vrrp| {
-            (other.vrid, other.is_ipv6(), &other.vip.interface)
-                == (router.vrid, router.is_ipv6(), &router.vip.interface)
-        };
-        let twin = router.as_ref().and_then(|router| routers.iter().find(|other| same(other, router)));
-        if let Some(other) = twin {
-            let what = format!("{} is that of {} on the same interface already", other.vrid, other.vip.name);
-            let remedy = "give each virtual router of a link its own VRID";
-            section.complain(problems, "vrid", Fault::new(what, remedy));
+        for router in router.map(by_family).unwrap_or_default() {
+            alone_on_its_link(&section, problems, &routers, &router);
+            same_place(&section, problems, seen, &router);
+            one_interface_each(&section, problems, &routers, &router);
+            judge(&section, problems, &router);
+            routers.push(router);
         }
-        same_place(&section, problems, seen, router.as_ref());
-        one_interface_each(&section, problems, &routers, router.as_ref());
         section.finish(problems);
-        routers.extend(router);
     }
     if routers.len() > MAX_ROUTERS {
         let fault = Fault::new(format!("are {}", routers.len()), format!("at most {MAX_ROUTERS}"));
@@ -46,10 +42,45 @@ pub(super) fn routers(
     routers
 }
 
+/// A virtual router has one family: what is written as one becomes two that keep step, the second named after the first.
+fn by_family(router: Vrrp) -> Vec<Vrrp> {
+    let of = |ipv6: bool| {
+        let addresses: Vec<IpNet> =
+            router.vip.addresses.iter().copied().filter(|net| net.addr().is_ipv6() == ipv6).collect();
+        let ips: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
+        let peers = router.peers.iter().copied().filter(|peer| peer.is_ipv6() == ipv6).collect();
+        let name = format!("{}{}", router.vip.name, if ipv6 { "-ipv6" } else { "" });
+        let group = router.group.clone().or_else(|| Some(router.vip.name.clone()));
+        let named = router
+            .vip
+            .virtual_mac
+            .as_ref()
+            .map(|own| virtual_mac(router.vrid, ipv6, None).unwrap_or(own.clone()));
+        let vip = Vip { id: VipId::of(&ips), name, addresses, virtual_mac: named, ..router.vip.clone() };
+        Vrrp { vip, peers, group, ..router.clone() }
+    };
+    let both = router.vip.ips().any(|ip| ip.is_ipv4()) && router.is_ipv6();
+    if both { vec![of(false), of(true)] } else { vec![router] }
+}
+
+fn alone_on_its_link(section: &Section<'_>, problems: &mut Problems<'_>, others: &[Vrrp], router: &Vrrp) {
+    let key = |router: &Vrrp| (router.vrid, router.is_ipv6(), router.vip.interface.clone());
+    if let Some(other) = others.iter().find(|other| key(other) == key(router)) {
+        let what = format!("{} is that of {} on the same interface already", other.vrid, other.vip.name);
+        let remedy = "give each virtual router of a link its own VRID";
+        section.complain(problems, "vrid", Fault::new(what, remedy));
+    }
+}
+
 /// A VIP that is on its way to the cluster must not have to move for it.
-fn same_place(section: &Section<'_>, problems: &mut Problems<'_>, seen: &Seen, router: Option<&Vrrp>) {
-    let Some(router) = router else { return };
-    let Some(vip) = seen.vips.iter().find(|vip| vip.id == router.vip.id) else { return };
+fn same_place(section: &Section<'_>, problems: &mut Problems<'_>, seen: &Seen, router: &Vrrp) {
+    let shares = |vip: &&Vip| vip.ips().any(|ip| router.vip.ips().any(|own| own == ip));
+    let Some(vip) = seen.vips.iter().find(shares) else { return };
+    if vip.id != router.vip.id {
+        let what = format!("are not all of the VIP {}", vip.name);
+        let remedy = "a VIP goes over to the cluster as one: write a [[vip]] for each family";
+        return section.complain(problems, "addresses", Fault::new(what, remedy));
+    }
     let places = [
         ("interface", vip.interface != router.vip.interface),
         ("label", vip.label != router.vip.label),
@@ -64,15 +95,10 @@ fn same_place(section: &Section<'_>, problems: &mut Problems<'_>, seen: &Seen, r
 }
 
 /// A link is one interface, so the same VRID on two links makes two of the same name.
-fn one_interface_each(
-    section: &Section<'_>,
-    problems: &mut Problems<'_>,
-    others: &[Vrrp],
-    router: Option<&Vrrp>,
-) {
+fn one_interface_each(section: &Section<'_>, problems: &mut Problems<'_>, others: &[Vrrp], router: &Vrrp) {
     let name = |router: &Vrrp| router.vip.virtual_mac.as_ref().map(|own| own.interface.clone());
-    let Some(own) = router.and_then(name) else { return };
-    let what = if router.is_some_and(|router| router.vip.interface.as_ref() == Some(&own)) {
+    let Some(own) = name(router) else { return };
+    let what = if router.vip.interface.as_ref() == Some(&own) {
         format!("{own} is the interface that it is to be made on")
     } else if let Some(other) = others.iter().find(|other| name(other).as_ref() == Some(&own)) {
         format!("{own} is that of {} already", other.vip.name)
@@ -102,6 +128,7 @@ fn router(
     let peers = s.read(problems, "unicast_peers", texts(ip)).unwrap_or_default();
     let source = s.read(problems, "source", text(ip));
     let pseudo_header = s.read(problems, "checksum_pseudo_header", boolean).unwrap_or(true);
+    let accept = s.read(problems, "accept", boolean).unwrap_or(true);
     let group = s.read(problems, "group", text(vip_name));
     let own = s.read(problems, "virtual_mac", boolean).unwrap_or(false);
     let named = s.read(problems, "virtual_mac_interface", text(values::interface));
@@ -115,6 +142,16 @@ fn router(
     }
     let vrid = u8::try_from(vrid?).ok()?;
     let mut vip = vip?;
+    if ipv6 && vip.ips().any(|ip| ip.is_ipv4()) && (source.is_some() || named.is_some()) {
+        let key = if source.is_some() { "source" } else { "virtual_mac_interface" };
+        let remedy = "leave it out, or write one [[vrrp]] for each family, with the same `group`";
+        s.complain(problems, key, Fault::new("is one for two families", remedy));
+    }
+    let peers_of = |v6: bool| peers.iter().any(|peer| peer.is_ipv6() == v6);
+    if ipv6 && vip.ips().any(|ip| ip.is_ipv4()) && peers_of(true) != peers_of(false) {
+        let remedy = "name each peer by an address of both";
+        s.complain(problems, "unicast_peers", Fault::new("are of one of two families", remedy));
+    }
     vip.virtual_mac = own.then(|| virtual_mac(vrid, ipv6, named)).flatten();
     let router = Vrrp {
         vip,
@@ -128,9 +165,9 @@ fn router(
         peers,
         source,
         pseudo_header,
+        accept: accept || priority == i32::from(ADDRESS_OWNER),
         group,
     };
-    judge(s, problems, &router, ipv6);
     Some(router)
 }
 
@@ -141,14 +178,12 @@ fn virtual_mac(vrid: u8, ipv6: bool, named: Option<String>) -> Option<VirtualMac
 }
 
 /// What does not go together.
-fn judge(s: &Section<'_>, problems: &mut Problems<'_>, router: &Vrrp, ipv6: bool) {
+fn judge(s: &Section<'_>, problems: &mut Problems<'_>, router: &Vrrp) {
+    let ipv6 = router.is_ipv6();
     let mut refuse = |key: &'static str, what: &str, remedy: &str| {
         s.complain(problems, key, Fault::new(what, remedy));
     };
-    let Vip { addresses, preempt, preempt_delay, .. } = &router.vip;
-    if addresses.iter().any(|net| net.addr().is_ipv6() != ipv6) {
-        refuse("addresses", "mix IPv4 and IPv6", "write one [[vrrp]] for each, with the same `group`");
-    }
+    let Vip { preempt, preempt_delay, .. } = &router.vip;
     if ipv6 && router.version == Version::V2 {
         refuse("version", "2 knows no IPv6", "write version = 3");
     }
@@ -243,6 +278,24 @@ mod tests {
     }
 
     #[test]
+    fn both_families_in_one_are_two_that_keep_step() {
+        let both = "[[vrrp]]\nname = 'web'\nvrid = 51\naddresses = ['10.0.0.100/24', 'fd00::100/64']\nvirtual_mac = true\n\
+                    unicast_peers = ['10.0.0.12', 'fd00::12']";
+        let routers = parse(both).unwrap();
+        let shown: Vec<_> = routers
+            .iter()
+            .map(|r| {
+                (r.vip.name.as_str(), r.vip.addresses.len(), r.peers.len(), r.group.as_deref(), r.vip.seat())
+            })
+            .collect();
+        let group = Some("web");
+        assert_eq!(
+            shown,
+            [("web", 1, 1, group, Some("vrrp.51")), ("web-ipv6", 1, 1, group, Some("vrrp6.51"))]
+        );
+    }
+
+    #[test]
     fn a_vip_on_its_way_to_the_cluster_is_in_both() {
         let routers = parse(&format!("{WEB}[[vip]]\naddresses = ['10.0.0.100/24']\n")).unwrap();
         assert_eq!(routers[0].vip.name, "10.0.0.100-vrrp");
@@ -275,7 +328,19 @@ mod tests {
                 "[[vrrp]]\nvrid = 51\naddresses = ['10.0.0.101']",
                 "vrrp.vrid: 51 is that of 10.0.0.100 on the same",
             ),
-            ("[[vrrp]]\nvrid = 52\naddresses = ['10.0.0.101', 'fd00::1']", "mix IPv4 and IPv6"),
+            ("[[vrrp]]\nvrid = 52\naddresses = ['10.0.0.101', 'fd00::1']\nversion = 2", "2 knows no IPv6"),
+            (
+                "[[vrrp]]\nvrid = 52\naddresses = ['10.0.0.101', 'fd00::1']\nsource = '10.0.0.1'",
+                "vrrp.source: is one for two families",
+            ),
+            (
+                "[[vrrp]]\nvrid = 52\naddresses = ['10.0.0.101', 'fd00::1']\nunicast_peers = ['10.0.0.2']",
+                "vrrp.unicast_peers: are of one of two families",
+            ),
+            (
+                "[[vrrp]]\nvrid = 52\naddresses = ['10.0.0.101', 'fd00::1']\n[[vip]]\naddresses = ['10.0.0.101', 'fd00::1']",
+                "vrrp.addresses: are not all of the VIP 10.0.0.101",
+            ),
             ("[[vrrp]]\nvrid = 0\naddresses = ['10.0.0.101']", "vrrp.vrid: 0 is out of range"),
             ("[[vip]]\naddresses = ['10.0.0.100', '10.0.0.101']", "is in the VIP"),
             (

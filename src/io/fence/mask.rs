@@ -15,9 +15,9 @@
 //! a host that does not have the addresses.
 
 use super::rules::{self, IPV4, IPV6};
-use super::table::{self, DELETE_TABLE, EGRESS_STEP, Hook, NEW_TABLE, TABLE, TABLE_STEP};
-use super::wire::{Batch, Bytes, CREATE};
-use super::{FenceError, present, socket};
+use super::table::{EGRESS_STEP, Hook};
+use super::wire::Bytes;
+use super::{FenceError, plain};
 use haclusterd_proto::MacAddr;
 use std::net::IpAddr;
 
@@ -35,30 +35,12 @@ pub struct Mask {
 
 /// From now on these and no others, in one transaction. Those of an interface that is gone are left out.
 pub fn wear(masks: &[Mask]) -> Result<(), FenceError> {
-    let mut socket = socket()?;
-    let mut batch = socket.batch(None);
-    // Only what exists can be deleted.
-    new_table(&mut batch);
-    batch.add(DELETE_TABLE, 0, "delete its table", |table| {
-        table.text(TABLE, NAME);
-    });
-    if !masks.is_empty() {
-        new_table(&mut batch);
-    }
-    for (ifindex, device) in present(&socket, masks.iter().map(|mask| mask.ifindex)) {
-        let chain = format!("{}-{ifindex}", HOOK.name);
-        table::new_chain(&mut batch, NAME, &HOOK, &chain, &device);
-        for mask in masks.iter().filter(|mask| mask.ifindex == ifindex) {
-            rules::add(&mut batch, NAME, &chain, |list| mask.expressions(list));
-        }
-    }
-    Ok(socket.commit(batch)?)
-}
-
-fn new_table(batch: &mut Batch) {
-    batch.add(NEW_TABLE, CREATE, TABLE_STEP, |table| {
-        table.text(TABLE, NAME);
-    });
+    let rule = |mask: &Mask| -> plain::Rule<'static> {
+        let mask = *mask;
+        (mask.ifindex, Box::new(move |list| mask.expressions(list)))
+    };
+    let rules: Vec<plain::Rule<'_>> = masks.iter().map(rule).collect();
+    plain::replace(NAME, &HOOK, &rules)
 }
 
 impl Mask {

@@ -96,12 +96,21 @@ pub fn load(list: &mut Bytes, at: u32, length: u32) {
 }
 
 pub fn equals(list: &mut Bytes, value: &[u8]) {
+    const EQUAL: u32 = 0;
+    compare(list, EQUAL, value);
+}
+
+pub fn differs(list: &mut Bytes, value: &[u8]) {
+    const UNEQUAL: u32 = 1;
+    compare(list, UNEQUAL, value);
+}
+
+fn compare(list: &mut Bytes, operation: u32, value: &[u8]) {
     const FROM: u16 = 1;
     const OPERATION: u16 = 2;
     const WITH: u16 = 3;
-    const EQUAL: u32 = 0;
     expression(list, "cmp", |cmp| {
-        cmp.number(FROM, REGISTER).number(OPERATION, EQUAL).nest(WITH, |data| {
+        cmp.number(FROM, REGISTER).number(OPERATION, operation).nest(WITH, |data| {
             data.bytes(VALUE, value);
         });
     });
@@ -146,7 +155,7 @@ fn look_up(lookup: &mut Bytes, set: &str) {
     lookup.number(FROM, REGISTER).text(SET, set);
 }
 
-fn drop_packet(list: &mut Bytes) {
+pub fn drop_packet(list: &mut Bytes) {
     const TO: u16 = 1;
     const DATA: u16 = 2;
     const VERDICT: u16 = 2;
