@@ -17,6 +17,9 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 /// Every virtual router there can be, made, removed, and made again.
 const ORDERS: usize = 2048;
 
+/// Orders for which the masks are written once: each writing takes milliseconds too.
+const TOGETHER: usize = 16;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     pub vip: VipId,
@@ -132,23 +135,28 @@ fn start(kept: Vec<Wanted>, tells: Tells) -> Result<Thread, String> {
 
 async fn obey(kept: Vec<Wanted>, mut inbox: Receiver<Order>, tells: Tells) {
     let mut worn: BTreeMap<VipId, Wanted> = kept.into_iter().map(|wanted| (wanted.vip, wanted)).collect();
-    while let Some(order) = inbox.recv().await {
-        match order {
-            Order::Make(wanted, ticket) => {
-                let vip = wanted.vip;
-                let made = macvlan::ensure(wanted.parent, &wanted.name, wanted.mac).await;
-                let new = worn.insert(vip, wanted.clone()).as_ref() != Some(&wanted);
-                if made.is_ok() && new {
-                    wear(worn.values());
+    let mut orders = Vec::new();
+    while inbox.recv_many(&mut orders, TOGETHER).await > 0 {
+        let before = worn.clone();
+        let mut made = Vec::new();
+        for order in orders.drain(..) {
+            match order {
+                Order::Make(wanted, ticket) => {
+                    let result = macvlan::ensure(wanted.parent, &wanted.name, wanted.mac).await;
+                    let result = result.map_err(|error| error.to_string());
+                    made.push(Made { vip: wanted.vip, ticket, result });
+                    worn.insert(wanted.vip, wanted);
                 }
-                tells(Made { vip, ticket, result: made.map_err(|error| error.to_string()) });
+                Order::Remove(vip) => drop(worn.remove(&vip)),
             }
-            Order::Remove(vip) => {
-                let Some(gone) = worn.remove(&vip) else { continue };
-                wear(worn.values());
-                if let Err(error) = macvlan::remove(&gone.name).await {
-                    tracing::warn!("{error}");
-                }
+        }
+        if worn != before {
+            wear(worn.values());
+        }
+        made.into_iter().for_each(|made| tells(made));
+        for gone in before.values().filter(|gone| !worn.contains_key(&gone.vip)) {
+            if let Err(error) = macvlan::remove(&gone.name).await {
+                tracing::warn!("{error}");
             }
         }
     }
