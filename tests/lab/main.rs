@@ -11,6 +11,7 @@ mod client;
 mod compare;
 mod crowd;
 mod disk;
+mod frr;
 mod health;
 mod lab;
 mod nemesis;
