@@ -1,6 +1,10 @@
 //! A host with FRR's vrrpd, and zebra, which it asks to move the address.
 //!
 //! FRR's address is on a macvlan with the virtual MAC from the first; it is the master while that macvlan has a carrier.
+//! Of FRR 8.4.4, as packets show:
+//! - Of IPv6, its first advert as the master is never sent, for the macvlan is not up yet: the next is, an interval later.
+//! - A backup answers on whoever still sends to the virtual MAC: without a carrier the macvlan hears as before, and the
+//!   kernel answers by way of eth0. So nobody notices that it stopped, until the next master announces itself.
 
 use crate::net::Net;
 use rustix::process::{Pid, Signal, kill_process};
@@ -31,6 +35,8 @@ impl Frr {
         fs::write(dir.join("vrrpd.conf"), config).unwrap();
         fs::write(dir.join("zebra.conf"), "").unwrap();
         add_macvlan(net, host, vrid, vip);
+        // Until the kernel knows it for the only one, FRR advertises nothing from its link-local address.
+        until(|| net.ip(host, "address show tentative").stdout.is_empty());
         let zebra = daemon(net, host, &dir, "zebra");
         until(|| dir.join("zserv").exists());
         let vrrpd = daemon(net, host, &dir, "vrrpd");
