@@ -1,5 +1,7 @@
 //! A virtual router of ours on one link with real ones: another takes over from us, and we from it.
 
+mod elections;
+mod group;
 mod pair;
 mod way;
 
