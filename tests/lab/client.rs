@@ -76,13 +76,12 @@ pub struct Report {
 
 /// `all`: in the order in which they were sent.
 pub fn report(all: &[Asked]) -> Report {
-    let mut moments: Vec<Instant> = all.iter().filter(|a| a.answer.is_ok()).map(|a| a.done).collect();
-    // After the last question it is retransmissions that are answered, and between them nobody asks.
-    if let Some(end) = all.last().map(|a| a.sent) {
-        moments.retain(|moment| *moment <= end);
-    }
+    let end = all.last().map(|a| a.sent);
+    // What was lost in the gap is sent again a second later, when nobody asks any more.
+    let in_time = |a: &&Asked| a.answer.is_ok() && Some(a.done) <= end;
+    let mut moments: Vec<Instant> = all.iter().filter(in_time).map(|a| a.done).collect();
     // A service that never comes back has a gap too.
-    moments.extend(all.first().into_iter().chain(all.last()).map(|a| a.sent));
+    moments.extend(all.first().map(|a| a.sent).into_iter().chain(end));
     moments.sort_unstable();
     let gap = moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(Duration::MAX);
     let mut turns: Vec<(String, Instant)> =

@@ -11,6 +11,7 @@ mod client;
 mod compare;
 mod crowd;
 mod disk;
+mod frr;
 mod handover;
 mod health;
 mod lab;

@@ -1,5 +1,6 @@
 //! A switch, hosts and a client, each a network namespace. They are known to this process alone and end with it.
 
+use crate::frr::MACVLAN;
 use std::net::IpAddr;
 use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
@@ -104,7 +105,17 @@ impl Net {
     /// Does the kernel say that the host has the address?
     pub fn has(self, host: usize, address: IpAddr) -> bool {
         let listed = self.ip(host, "-o address show").stdout;
-        String::from_utf8_lossy(&listed).contains(&format!(" {address}/"))
+        let listed = String::from_utf8_lossy(&listed);
+        let mut on_it = listed.lines().filter(|line| line.contains(&format!(" {address}/")));
+        on_it.any(|line| !line.contains(MACVLAN)) || self.leads_on_macvlan(host)
+    }
+
+    /// FRR leaves the address where it is and takes the carrier from its macvlan.
+    pub fn leads_on_macvlan(self, host: usize) -> bool {
+        let listed = self.ip(host, "-br link show type macvlan").stdout;
+        String::from_utf8_lossy(&listed)
+            .lines()
+            .any(|line| line.starts_with(MACVLAN) && line.contains(" UP "))
     }
 
     pub fn command(self, host: usize, program: &str) -> Command {

@@ -36,7 +36,7 @@ pub struct Keepalived {
     net: Net,
     host: usize,
     dir: PathBuf,
-    child: Child,
+    child: Option<Child>,
 }
 
 impl Rival {
@@ -82,26 +82,44 @@ impl Host {
 
 impl Keepalived {
     pub fn start(net: Net, dir: PathBuf, host: usize, config: &str) -> Keepalived {
+        let mut keepalived = Keepalived::new(net, dir, host, config);
+        keepalived.start_again();
+        keepalived
+    }
+
+    /// It does not run yet.
+    pub fn new(net: Net, dir: PathBuf, host: usize, config: &str) -> Keepalived {
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("keepalived.conf"), config).unwrap();
-        let child = keepalived(net, &dir, host);
-        Keepalived { net, host, dir, child }
+        Keepalived { net, host, dir, child: None }
+    }
+
+    pub fn start_again(&mut self) {
+        self.child = Some(keepalived(self.net, &self.dir, self.host));
     }
 
     /// As an administrator would.
     pub fn stop(&mut self) {
-        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        self.child.wait().unwrap();
+        let mut child = self.child.take().unwrap();
+        rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        child.wait().unwrap();
     }
 
-    pub fn start_again(&mut self) {
-        self.child = keepalived(self.net, &self.dir, self.host);
+    pub fn reload(&self, old: &str, new: &str) {
+        let file = self.dir.join("keepalived.conf");
+        fs::write(&file, fs::read_to_string(&file).unwrap().replace(old, new)).unwrap();
+        rustix::process::kill_process(Pid::from_child(self.child.as_ref().unwrap()), Signal::HUP).unwrap();
     }
 
     pub fn kill(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
         // It may be dead already; its child and it are one group.
-        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-        self.child.wait().unwrap();
+        let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+        child.wait().unwrap();
+        // Its own child stays a zombie, which the next run would take for one that runs.
+        for file in ["pid", "vrrp.pid"] {
+            let _ = fs::remove_file(self.dir.join(file));
+        }
     }
 
     pub fn log(&self) -> String {
@@ -136,7 +154,7 @@ fn config(host: usize, script: &Path) -> String {
 }
 
 fn keepalived(net: Net, dir: &Path, host: usize) -> Child {
-    let log = File::create(dir.join("log")).unwrap();
+    let log = File::options().create(true).append(true).open(dir.join("log")).unwrap();
     let mut command = net.command(host, "/usr/sbin/keepalived");
     command
         .args(["--dont-fork", "--log-console", "--no-syslog", "--log-detail", "--vrrp"])

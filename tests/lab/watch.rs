@@ -1,14 +1,16 @@
 //! Who has the VIP's addresses, on every host at every moment: a netlink monitor in each of them.
 //!
 //! A host that has one address of a VIP holds it, so two hosts that share its addresses overlap. The monitor is the
-//! daemon's own, so at the end iproute2 is asked the same.
+//! daemon's own, so at the end iproute2 is asked the same. FRR's address never goes: its host has it while the macvlan
+//! below it has a carrier.
 
+use crate::frr::MACVLAN;
 use crate::net::Net;
 use haclusterd::io::netlink::{Event, Kernel};
 use haclusterd::io::realtime;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -104,14 +106,23 @@ fn monitor(host: usize, addresses: Vec<IpAddr>, changes: Arc<Mutex<Vec<Change>>>
     realtime::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
+        let macvlan = AtomicU32::new(0);
         let note = move |event| {
             let at = Instant::now();
-            let (net, has) = match event {
-                Event::AddressAdded { net, .. } => (net, true),
-                Event::AddressGone { net, .. } => (net, false),
+            let (address, has) = match event {
+                Event::AddressAdded { index, .. } | Event::AddressGone { index, .. }
+                    if index == macvlan.load(Ordering::Relaxed) =>
+                {
+                    return;
+                }
+                Event::AddressAdded { net, .. } => (net.addr(), true),
+                Event::AddressGone { net, .. } => (net.addr(), false),
+                Event::Link { index, name, up, .. } if name.starts_with(MACVLAN) => {
+                    macvlan.store(index, Ordering::Relaxed);
+                    (addresses[0], up)
+                }
                 Event::Link { .. } | Event::LinkGone { .. } => return,
             };
-            let address = net.addr();
             if addresses.contains(&address) {
                 changes.lock().unwrap().push(Change { at, host, address, has });
             }
