@@ -1,5 +1,5 @@
 # The one list of commands. `make test` is what CI runs.
-.PHONY: demo test fmt lint unit sim model lab lab-nemesis lab-nginx deny
+.PHONY: demo test fmt lint unit sim model lab lab-nemesis lab-nginx lab-vrrp deny
 
 CARGO ?= cargo
 
@@ -42,6 +42,13 @@ lab-nemesis:
 BESIDE = compare::nginx_faults_beside_keepalived
 lab-nginx:
 	$(CARGO) test --locked --test lab -- --exact $(BESIDE) --ignored --nocapture
+
+# Virtual routers beside keepalived's: takeover, the jitter of adverts (VRRP_MINUTES, 1), 255 of them; with the program
+# that is shipped, on a machine that does nothing else.
+lab-vrrp:
+	$(CARGO) build --release --locked --bin haclusterd
+	LAB_HACLUSTERD=$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/haclusterd \
+	$(CARGO) test --locked --test lab vrrp::bench:: -- --ignored --nocapture --test-threads 1
 
 # Licences, advisories, sources; needs cargo-deny.
 deny:

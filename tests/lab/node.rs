@@ -36,7 +36,9 @@ impl Node {
     }
 
     fn wrapped(&self, wrapper: &[String], words: &[&str]) -> Command {
-        let own = [env!("CARGO_BIN_EXE_haclusterd").to_owned()];
+        // Figures are those of the program that is shipped.
+        let own = std::env::var("LAB_HACLUSTERD").unwrap_or(env!("CARGO_BIN_EXE_haclusterd").into());
+        let own = [own];
         let mut all = wrapper.iter().chain(&own).map(String::as_str).chain(words.iter().copied());
         let mut command = self.net.command(self.host, all.next().unwrap());
         command
@@ -154,9 +156,12 @@ impl Node {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(self.daemon.as_ref().expect("the daemon runs"))
+    }
+
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(self.daemon.as_ref().expect("the daemon runs"));
-        kill_process(pid, signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Waits for the daemon's end.

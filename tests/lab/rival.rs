@@ -108,7 +108,11 @@ impl Keepalived {
     pub fn reload(&self, old: &str, new: &str) {
         let file = self.dir.join("keepalived.conf");
         fs::write(&file, fs::read_to_string(&file).unwrap().replace(old, new)).unwrap();
-        rustix::process::kill_process(Pid::from_child(self.child.as_ref().unwrap()), Signal::HUP).unwrap();
+        rustix::process::kill_process(self.pid(), Signal::HUP).unwrap();
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().unwrap())
     }
 
     pub fn kill(&mut self) {

@@ -1,5 +1,8 @@
 //! A virtual router of ours on one link with real ones: another takes over from us, and we from it.
 
+mod adverts;
+mod bench;
+mod cpu;
 mod elections;
 mod group;
 mod pair;

@@ -5,7 +5,7 @@ mod checker;
 mod clocks;
 mod faults;
 mod journal;
-mod packet;
+pub mod packet;
 mod plan;
 mod question;
 mod report;

@@ -1,6 +1,7 @@
 //! Hosts of one virtual router, each with haclusterd or keepalived, started and ended one by one.
 
-use super::way::Way;
+use super::cpu;
+use super::way::{V3, VRID, Way};
 use crate::lab::{self, Seen};
 use crate::net::Net;
 use crate::nginx::Nginx;
@@ -11,6 +12,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(15);
+/// The clients have found the new master.
+const SETTLED: Duration = Duration::from_millis(100);
 
 /// What runs on a host, with its configuration of the virtual router.
 #[derive(Clone)]
@@ -39,6 +42,31 @@ impl Program {
     pub fn theirs(way: Way, priority: u8, more: &str) -> Program {
         let at = " interface eth0\n";
         Program::Keepalived(way.theirs(priority).replace(at, &format!("{at} {more}\n")))
+    }
+
+    /// With another VRID, name and address.
+    pub fn numbered(&self, number: u8) -> Program {
+        self.map(|config| {
+            let config = config.replace(&VRID.to_string(), &number.to_string());
+            config.replace("VI_1", &format!("VI_{number}")).replace(V3.vip, &format!("10.1.0.{number}/16"))
+        })
+    }
+
+    /// All of the same kind, as one program.
+    pub fn joined(programs: impl Iterator<Item = Program>) -> Program {
+        programs.reduce(|all, next| all.map(|config| config.to_owned() + next.config())).unwrap()
+    }
+
+    fn config(&self) -> &str {
+        let (Program::Haclusterd(config) | Program::Keepalived(config)) = self;
+        config
+    }
+
+    fn map(&self, change: impl Fn(&str) -> String) -> Program {
+        match self {
+            Program::Haclusterd(config) => Program::Haclusterd(change(config)),
+            Program::Keepalived(config) => Program::Keepalived(change(config)),
+        }
     }
 }
 
@@ -138,10 +166,19 @@ impl Group {
         let vip = [self.way.address()];
         let seen = lab::behold(self.net, &hosts, &vip, || {
             course(self);
-            sleep(self.way.advert * 2);
+            sleep(self.way.advert * 2 + SETTLED);
         });
         lab::note(case, &seen);
         seen
+    }
+
+    /// What the host's program has used, with all of its processes.
+    pub fn cpu(&self, host: usize) -> Duration {
+        let pid = match &self.members[host - 1] {
+            Member::Ours(node) => node.pid(),
+            Member::Theirs { keepalived, .. } => keepalived.pid(),
+        };
+        cpu::of(pid.as_raw_nonzero().get())
     }
 
     fn log(&self) -> String {

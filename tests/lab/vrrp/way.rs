@@ -80,10 +80,15 @@ impl Way {
         )
     }
 
-    /// RFC 9568 6.1, and what waking up takes on a busy machine.
-    pub fn takeover(&self, priority: u8) -> Duration {
+    /// RFC 9568 6.1 and RFC 3768 6.1, Skew_Time.
+    pub fn skew(&self, priority: u8) -> Duration {
         let unit = if self.version == 2 { SECOND } else { self.advert };
-        self.advert * 3 + unit * (256 - u32::from(priority)) / 256 + Duration::from_millis(400)
+        unit * (256 - u32::from(priority)) / 256
+    }
+
+    /// Master_Down_Interval, and what waking up takes on a busy machine.
+    pub fn takeover(&self, priority: u8) -> Duration {
+        self.advert * 3 + self.skew(priority) + Duration::from_millis(400)
     }
 
     /// Its version 3 counts in milliseconds, its version 2 too.
