@@ -151,7 +151,7 @@ impl Kernel {
 
     /// Installs all of these or none, and renews the lifetime of those that are there already. An address that
     /// this host has from somebody else is refused and stays as it is.
-    pub async fn add(&self, addresses: &[Address]) -> Result<(), KernelError> {
+    pub async fn add(&self, addresses: &[Address]) -> Result<Installed, KernelError> {
         let handle = connect()?;
         let held = list(&handle).await?;
         for Address { net, .. } in addresses {
@@ -159,7 +159,10 @@ impl Kernel {
                 return Err(KernelError::Foreign { ifindex: other.ifindex, address: other.net });
             }
         }
-        let outcomes = join_all(addresses.iter().map(|address| install(&handle, address, &held))).await;
+        let told: Vec<Told> = addresses.iter().map(|address| Told::of(address, &held)).collect();
+        let ask =
+            |(told, address): (&Told, &Address)| install(&handle, told.clone(), address.is_among(&held));
+        let outcomes = join_all(told.iter().zip(addresses).map(ask)).await;
         let new = outcomes.iter().zip(addresses).filter(|(done, new)| done.is_ok() && !new.is_among(&held));
         let undo: Vec<_> = new.map(|(_, address)| (address.ifindex, address.net)).collect();
         let outcome = outcomes.into_iter().collect::<Result<(), _>>();
@@ -167,7 +170,14 @@ impl Kernel {
             // If this fails too, the lifetime of these addresses ends soon.
             let _ = remove(&handle, &undo).await;
         }
-        outcome
+        outcome.map(|()| Installed(told))
+    }
+
+    /// Pushes out the end of what is known to be there, which spares the kernel a list of all its addresses.
+    pub async fn renew(&self, installed: &Installed, valid_for: u32) -> Result<(), KernelError> {
+        let handle = connect()?;
+        let ask = |told: &Told| install(&handle, told.valid_for(valid_for), true);
+        join_all(installed.0.iter().map(ask)).await.into_iter().collect()
     }
 
     /// Removes those of these that are ours. What is absent, or not ours, needs no removing.
@@ -191,6 +201,34 @@ impl Kernel {
 impl Address {
     fn is_among(&self, held: &[Held]) -> bool {
         held.iter().any(|held| (held.ifindex, held.net) == (self.ifindex, self.net))
+    }
+}
+
+/// What the kernel was told of an address.
+#[derive(Debug, Clone)]
+struct Told {
+    ifindex: u32,
+    net: IpNet,
+    message: AddressMessage,
+}
+
+/// Addresses that were added, and may be renewed as long as none of them is gone.
+#[derive(Debug)]
+pub struct Installed(Vec<Told>);
+
+impl Told {
+    fn of(address: &Address, held: &[Held]) -> Told {
+        Told { ifindex: address.ifindex, net: address.net, message: describe(address, held) }
+    }
+
+    fn valid_for(&self, seconds: u32) -> Told {
+        let mut told = self.clone();
+        for attribute in &mut told.message.attributes {
+            if let AddressAttribute::CacheInfo(lifetime) = attribute {
+                lifetime.ifa_valid = seconds;
+            }
+        }
+        told
     }
 }
 
@@ -241,12 +279,12 @@ async fn ours(handle: &rtnetlink::Handle) -> Result<Vec<(u32, IpNet)>, KernelErr
     Ok(held.iter().filter(|held| held.ours).map(|held| (held.ifindex, held.net)).collect())
 }
 
-async fn install(handle: &rtnetlink::Handle, address: &Address, held: &[Held]) -> Result<(), KernelError> {
-    let Address { ifindex, net, .. } = *address;
+async fn install(handle: &rtnetlink::Handle, told: Told, present: bool) -> Result<(), KernelError> {
+    let Told { ifindex, net, message } = told;
     let mut request = handle.address().add(ifindex, net.addr(), net.prefix_len());
-    *request.message_mut() = describe(address, held);
+    *request.message_mut() = message;
     // Without `replace`, somebody's address that came since we looked is not overwritten.
-    if address.is_among(held) {
+    if present {
         request = request.replace();
     }
     answer(request.execute()).await?.map_err(|error| refusal(&error, "add", ifindex, net))

@@ -13,7 +13,7 @@ use super::clock;
 use super::fence::{Gate, deaf};
 use super::gates::Gates;
 use super::neighbor::{Claim, ClaimKind, Neighbor};
-use super::netlink::{self, Address, Kernel};
+use super::netlink::{self, Address, Installed, Kernel};
 use super::quic::Transport;
 use super::virtual_macs::{Made, VirtualMacs};
 use crate::config::{Config, Vip, Vrrp};
@@ -64,6 +64,13 @@ struct Link {
     neighbor: Option<Neighbor>,
 }
 
+/// A VIP's addresses on this host.
+struct Placed {
+    places: Vec<(u32, IpNet)>,
+    /// `None`: one of them is gone, or it is not known whether they are there.
+    installed: Option<Installed>,
+}
+
 pub struct Ports {
     transport: Transport,
     kernel: Kernel,
@@ -78,7 +85,7 @@ pub struct Ports {
     own: Vec<(u32, IpNet)>,
     links: BTreeMap<String, Link>,
     /// Where each VIP's addresses were put: the interface may have another name by the time they are removed.
-    placed: BTreeMap<VipId, Vec<(u32, IpNet)>>,
+    placed: BTreeMap<VipId, Placed>,
     inputs: Inputs,
     work: Box<dyn Fn(Work) + Send>,
     pub counters: Arc<Counters>,
@@ -201,8 +208,16 @@ impl Ports {
         let places = addresses.iter().map(|address| (address.ifindex, address.net)).collect();
         // First: from the moment that the address is there, the fence is to end it.
         self.gates.open(gates).await?;
-        self.placed.insert(id, places);
-        self.kernel.add(&addresses).await.map_err(|error| error.to_string())
+        let known = self.placed.insert(id, Placed { places, installed: None }).and_then(|p| p.installed);
+        let installed = match known {
+            Some(known) => self.kernel.renew(&known, valid_for).await.map(|()| known),
+            None => self.kernel.add(&addresses).await,
+        };
+        let installed = installed.map_err(|error| error.to_string())?;
+        if let Some(placed) = self.placed.get_mut(&id) {
+            placed.installed = Some(installed);
+        }
+        Ok(())
     }
 
     fn extend(&mut self, ends: &[(VipId, Instant)]) {
@@ -216,7 +231,7 @@ impl Ports {
     }
 
     async fn remove(&mut self, id: VipId) -> Result<(), String> {
-        let Some(places) = self.placed.get(&id) else {
+        let Some(Placed { places, .. }) = self.placed.get(&id) else {
             self.faces.remove(id);
             return Ok(());
         };
@@ -321,6 +336,9 @@ impl Ports {
                 self.interface_states(&name)
             }
             netlink::Event::AddressGone { index, net } => {
+                for placed in self.placed.values_mut().filter(|p| p.places.contains(&(index, net))) {
+                    placed.installed = None;
+                }
                 self.own.retain(|own| *own != (index, net));
                 let lost = self.vips.iter().filter(|vip| vip.addresses.contains(&net));
                 let lost = lost.filter(|vip| self.is_at(vip, index));
