@@ -104,6 +104,11 @@ impl RouterState {
         self.config.vip
     }
 
+    /// Only an advert moves the end of its addresses, which is at least two intervals off then.
+    pub(super) fn renew(&self, cluster: Duration) -> Duration {
+        cluster.max(self.config.settings.interval)
+    }
+
     /// Why it can take no part, whatever this node's health.
     pub(super) fn fault(&self, now: Instant) -> Option<String> {
         let mute =
@@ -233,7 +238,7 @@ impl Engine {
         self.keep_step(now);
         let (renew, mut extended) = (self.renew(), Vec::new());
         for router in &mut self.routers {
-            let acts = router.addresses.follow(router.router.until(), renew, now);
+            let acts = router.addresses.follow(router.router.until(), router.renew(renew), now);
             course::perform(acts, router.id(), &mut self.out, &mut extended);
         }
         self.extend(extended);
