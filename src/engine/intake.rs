@@ -122,7 +122,8 @@ impl Engine {
     }
 
     pub(super) fn installed(&mut self, vip: VipId, result: Result<(), String>, now: Instant) {
-        let renew = self.renew();
+        let own = self.renew();
+        let renew = self.router_at(vip).map_or(own, |at| self.routers[at].renew(own));
         let Some(Place { name, addresses, broken }) = self.place_of(vip) else { return };
         addresses.installed(result.is_ok(), renew, now);
         if let Err(reason) = result {

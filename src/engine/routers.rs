@@ -76,6 +76,11 @@ impl RouterState {
         self.troubles.iter().filter(move |(_, at)| now.since(*at) < TROUBLE).map(|(text, _)| text)
     }
 
+    /// Only an advert moves the end of its addresses, which is at least two intervals off then.
+    pub(super) fn renew(&self, cluster: Duration) -> Duration {
+        cluster.max(self.config.settings.interval)
+    }
+
     /// Why it can take no part, whatever this node's health.
     pub(super) fn fault(&self, now: Instant) -> Option<String> {
         let mute =
@@ -135,7 +140,8 @@ impl Engine {
         self.keep_step(now);
         let (renew, mut extended) = (self.renew(), Vec::new());
         for at in 0..self.routers.len() {
-            let (id, until) = (self.routers[at].id(), self.routers[at].router.until());
+            let router = &self.routers[at];
+            let (id, until, renew) = (router.id(), router.router.until(), router.renew(renew));
             let acts = self.place_of(id).map(|place| place.addresses.follow(until, renew, now));
             course::perform(acts.unwrap_or_default(), id, &mut self.out, &mut extended);
         }
