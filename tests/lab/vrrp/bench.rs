@@ -27,41 +27,56 @@ fn takeover() {
         println!("\n| advert | fault | RFC 9568, ms | haclusterd, gap in ms | keepalived, gap in ms |");
         println!("|---|---|---|---|---|");
         for way in [1000, 100, 10].map(every) {
-            for (fault, strike) in FAULTS {
-                let gaps = PROGRAMS.map(|(name, make)| gaps(way, make, &format!("{name}, {fault}"), strike));
+            for fault in FAULTS {
+                let gaps = PROGRAMS.map(|(name, make)| gaps(way, make, name, fault));
                 let [ours, theirs] = gaps.map(|gaps| gaps.join(" "));
-                println!("| {:?} | {fault} | {} | {ours} | {theirs} |", way.advert, formula(way, fault));
+                println!(
+                    "| {:?} | {} | {} | {ours} | {theirs} |",
+                    way.advert,
+                    fault.name,
+                    formula(way, fault)
+                );
             }
         }
     });
 }
 
-type Strike = fn(&mut Group);
-const CRASH: &str = "crash";
-const FAULTS: [(&str, Strike); 2] = [(CRASH, |group| group.power_off(1)), ("stop", |group| group.stop(1))];
+#[derive(Clone, Copy)]
+struct Fault {
+    name: &'static str,
+    crash: bool,
+    strike: fn(&mut Group),
+    back: fn(&mut Group),
+}
+
+const FAULTS: [Fault; 2] = [
+    Fault { name: "crash", crash: true, strike: |group| group.power_off(1), back: |group| group.power_on(1) },
+    Fault { name: "stop", crash: false, strike: |group| group.stop(1), back: |group| group.start(1) },
+];
 
 /// The last advert of one that crashes is up to an interval old.
-fn formula(way: Way, fault: &str) -> String {
+fn formula(way: Way, fault: Fault) -> String {
     let skew = way.skew(BACKUP);
-    if fault == CRASH {
+    if fault.crash {
         format!("{} to {}", (way.advert * 2 + skew).as_millis(), (way.advert * 3 + skew).as_millis())
     } else {
         skew.as_millis().to_string()
     }
 }
 
-fn gaps(way: Way, make: Make, case: &str, strike: Strike) -> Vec<String> {
+fn gaps(way: Way, make: Make, program: &str, fault: Fault) -> Vec<String> {
+    let case = format!("{program}, {}", fault.name);
     let mut group = Group::form(way, &[make(way, 150, ""), make(way, BACKUP, "")]);
     let round = |round| {
         sleep(way.advert * 3 + way.advert * round / ROUNDS);
-        let seen = group.observe(case, |group| {
-            strike(group);
+        let seen = group.observe(&case, |group| {
+            (fault.strike)(group);
             group.until_on(2);
         });
         if seen.holding.order.len() != 2 {
             println!("{case}: the address went {:?}", seen.holding.order);
         }
-        group.power_on(1);
+        (fault.back)(&mut group);
         group.until_on(1);
         seen.gap().as_millis().to_string()
     };
