@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::engine::elect::Elect;
 use crate::engine::heir::Memory;
 use crate::engine::{self, Action, Engine, Input};
-use crate::io::clock;
+use crate::io::clock::{self, Alarm};
 use crate::io::fence::deaf;
 use crate::io::gates::Gates;
 use crate::io::identity::{self, Identity};
@@ -39,6 +39,7 @@ pub(super) struct Seat {
 }
 
 struct Core {
+    alarm: Alarm,
     engine: Engine,
     journal: Recorder,
     ports: Ports,
@@ -109,6 +110,7 @@ async fn open(seat: Seat, realtime: bool) -> Result<(Core, Transport, oneshot::S
     let engine = header.engine();
     Ok((
         Core {
+            alarm: Alarm::new()?,
             engine,
             journal,
             ports,
@@ -167,7 +169,7 @@ impl Core {
             let deadline = self.engine.deadline(clock::now());
             let message = tokio::select! {
                 biased;
-                () = clock::sleep_until(deadline) => ToCore::Input(Input::Deadline),
+                () = self.alarm.ring(deadline) => ToCore::Input(Input::Deadline),
                 Some(message) = inbox.recv() => message,
             };
             self.take(message).await;

@@ -142,8 +142,10 @@ impl Engine {
         for at in 0..self.routers.len() {
             let router = &self.routers[at];
             let (id, until, renew) = (router.id(), router.router.until(), router.renew(renew));
-            let acts = self.place_of(id).map(|place| place.addresses.follow(until, renew, now));
-            course::perform(acts.unwrap_or_default(), id, &mut self.out, &mut extended);
+            let vip = self.vips.iter_mut().find(|vip| vip.id() == id).map(|vip| &mut vip.addresses);
+            let addresses = vip.unwrap_or(&mut self.routers[at].addresses);
+            let acts = addresses.follow(until, renew, now);
+            course::perform(acts, id, &mut self.out, &mut extended);
         }
         self.extend(extended);
     }
@@ -171,11 +173,10 @@ impl Engine {
 
     /// It and those that it must keep step with.
     fn group_of(&self, at: usize) -> impl Iterator<Item = &RouterState> {
-        let own = &self.routers[at];
-        let together = |other: &&RouterState| {
-            other.id() == own.id() || own.config.group.is_some() && other.config.group == own.config.group
-        };
-        self.routers.iter().filter(together)
+        let group = &self.routers[at].config.group;
+        // With hundreds of virtual routers, not to look at all others for each matters.
+        let range = if group.is_some() { 0..self.routers.len() } else { at..at + 1 };
+        self.routers[range].iter().filter(move |other| other.config.group == *group)
     }
 
     /// Where one has found a better master, the others of its group are masters no longer.

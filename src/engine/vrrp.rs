@@ -205,7 +205,13 @@ impl Router {
                 self.timer = Some(now + self.down_interval());
                 None
             }
-            State::Master => Some(self.advertise(now)),
+            State::Master => {
+                // So that being woken late does not add up.
+                let next = self.timer.map(|due| due + self.settings.interval).filter(|next| *next > now);
+                let send = self.advertise(now);
+                self.timer = next.or(self.timer);
+                Some(send)
+            }
         }
     }
 

@@ -23,3 +23,20 @@ pub mod systemd;
 pub mod tokens;
 pub mod virtual_macs;
 pub mod vrrp;
+
+use std::io::Result;
+use std::os::fd::{AsFd, AsRawFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A type whose values keep the same open descriptor until they are dropped.
+pub(crate) trait Steady: AsFd + AsRawFd {}
+
+impl Steady for socket2::Socket {}
+impl Steady for std::os::fd::OwnedFd {}
+
+#[allow(unsafe_code)]
+fn watch_descriptor<T: Steady>(descriptor: T) -> Result<AsyncFd<T>> {
+    // SAFETY: see `Steady`.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE | Interest::ERROR) }?)
+}

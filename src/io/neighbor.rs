@@ -4,6 +4,7 @@
 //! The schedule is the caller's: each call here is one round. When the link goes down, calls fail and the
 //! sockets stay; they work again when it returns. A deleted interface takes them along.
 
+use super::watch_descriptor;
 use arc_swap::ArcSwap;
 use haclusterd_proto::MacAddr;
 use haclusterd_proto::arp::{self, Operation};
@@ -225,12 +226,6 @@ fn tap(ifindex: u32, ethertype: u16) -> io::Result<AsyncFd<Socket>> {
     socket.attach_filter(&filter(ifindex, ethertype))?;
     socket.bind(&link_address(ifindex, ethertype)?)?;
     watch_descriptor(socket)
-}
-
-#[allow(unsafe_code)]
-pub(super) fn watch_descriptor(socket: Socket) -> io::Result<AsyncFd<Socket>> {
-    // SAFETY: a socket2 socket keeps the same open descriptor until it is dropped.
-    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::ERROR) }?)
 }
 
 /// Classic BPF: keeps this interface's own frames, not those of a VLAN on top of it, and of IPv6 only neighbour

@@ -9,8 +9,7 @@ mod packet;
 
 pub use packet::ip_header;
 
-use super::neighbor::watch_descriptor;
-use super::netlink;
+use super::{netlink, watch_descriptor};
 use bytes::Bytes;
 use haclusterd_proto::vrrp::ah::AH;
 use haclusterd_proto::vrrp::{HOP_LIMIT as HOPS, PROTOCOL as VRRP};

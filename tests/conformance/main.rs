@@ -85,6 +85,21 @@ impl Case {
 }
 
 #[test]
+fn rfc9568_6_4_3_an_advert_every_interval_also_when_one_is_late() {
+    let mut case = Case::master(100);
+    let due = case.router.deadline().unwrap();
+    case.now = due + MS * 30;
+    let sent = case.router.expire(true, case.now);
+    case.note(sent);
+    assert_eq!(case.router.deadline(), Some(due + SECOND), "the next is not late for it");
+    case.now = due + SECOND * 5;
+    let sent = case.router.expire(true, case.now);
+    case.note(sent);
+    assert_eq!(case.router.deadline(), Some(case.now + SECOND), "what was missed is not made up for");
+    assert_eq!(case.sent, [100, 100]);
+}
+
+#[test]
 fn rfc9568_6_1_skew_time_is_a_part_of_the_masters_interval() {
     // 3 × 1 s + (256 − 100) × 1 s / 256
     assert_eq!(Case::v3(100).takes_over_after(), MS * 3610);
