@@ -34,6 +34,7 @@ pub fn run(args: &Args, path: &Path) -> u8 {
     }
     let (vips, checks, name) = (config.all_vips().count(), config.checks.len(), &config.node.name);
     print::say(&format!("{}: good: node {name}, {vips} VIPs, {checks} checks\n", path.display()));
+    config.advice().iter().for_each(|advice| print::say(&format!("warning: {advice}\n")));
     0
 }
 

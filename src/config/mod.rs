@@ -93,6 +93,20 @@ impl Config {
         parse::config(text, path)
     }
 
+    /// What is legal, and yet better otherwise.
+    #[must_use]
+    pub fn advice(&self) -> Vec<String> {
+        let clear = self.routers.iter().filter(|router| router.password.is_some() && !router.ah);
+        let say = |router: &Vrrp| {
+            format!(
+                "{}: its password is sent in clear text, so it protects from mistakes alone: rely on it for nothing else, or \
+                 write authentication = \"ah\" on all hosts of the group",
+                router.vip.name
+            )
+        };
+        clear.map(say).collect()
+    }
+
     /// All groups of addresses that this node may ever hold.
     pub fn all_vips(&self) -> impl Iterator<Item = &Vip> {
         self.vips.iter().chain(self.routers.iter().map(|router| &router.vip))

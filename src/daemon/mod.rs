@@ -217,6 +217,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
 
 fn prepare(options: Options) -> Result<Start, DaemonError> {
     let config = Config::load(&options.config)?;
+    config.advice().iter().for_each(|advice| tracing::warn!("{advice}"));
     state::refuse_left(&options.state_dir)?;
     let identity = Identity::load(&options.state_dir)?;
     let other = |key, file: String, certificate: String| {

@@ -206,6 +206,7 @@ impl Office {
                 path.display()
             );
         }
+        config.advice().iter().for_each(|advice| tracing::warn!("{advice}"));
         self.core.send(ToCore::Reload(Box::new(config.clone())));
         update_probes(&mut self.probes, &config, &self.core);
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = config.shared_toml();

@@ -278,6 +278,18 @@ mod tests {
     }
 
     #[test]
+    fn a_password_in_clear_text_is_warned_of() {
+        let advice = |more: &str| {
+            let text = format!(
+                "[node]\nname = 'n'\nlisten = '10.0.0.1'\ninterface = 'eth0'\n{WEB}version = 2\n{more}"
+            );
+            Config::parse(&text, Path::new("t.toml")).unwrap().advice()
+        };
+        assert!(advice("password = 'x'")[0].starts_with("10.0.0.100: its password is sent in clear text"));
+        assert_eq!(advice("password = 'x'\nauthentication = 'ah'"), [""; 0]);
+    }
+
+    #[test]
     fn both_families_in_one_are_two_that_keep_step() {
         let both = "[[vrrp]]\nname = 'web'\nvrid = 51\naddresses = ['10.0.0.100/24', 'fd00::100/64']\nvirtual_mac = true\n\
                     unicast_peers = ['10.0.0.12', 'fd00::12']";
