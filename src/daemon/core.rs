@@ -162,6 +162,7 @@ fn start_transport(
 impl Core {
     /// True: what is held is left to a successor.
     async fn run(mut self, mut inbox: Lanes<ToCore>) -> bool {
+        self.look_around(&mut inbox).await;
         let mut listened = clock::now();
         let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
         let mut fed = clock::now();
@@ -186,6 +187,23 @@ impl Core {
         }
         self.ports.close();
         !self.engine.drains()
+    }
+
+    /// Before anything is decided: an heir must not find its interfaces missing because it has not heard of them yet.
+    async fn look_around(&mut self, inbox: &mut Lanes<ToCore>) {
+        let (mut inputs, mut others) = (Vec::new(), Vec::new());
+        for message in inbox.said() {
+            match message {
+                ToCore::Kernel(event) => inputs.extend(self.ports.kernel_event(event)),
+                other => others.push(other),
+            }
+        }
+        for input in inputs {
+            self.decide(input).await;
+        }
+        for message in others {
+            self.take(message).await;
+        }
     }
 
     async fn take(&mut self, message: ToCore) {

@@ -154,6 +154,11 @@ impl<T> Entrance<T> {
 }
 
 impl<T> Lanes<T> {
+    /// What this host has said so far.
+    fn said(&mut self) -> Vec<T> {
+        std::iter::from_fn(|| self.own.try_recv().ok()).collect()
+    }
+
     /// Safe to cancel.
     async fn recv(&mut self) -> Option<T> {
         tokio::select! {
