@@ -165,7 +165,8 @@ fn complaints(found: &[Found], routers: &[Vrrp]) -> Vec<String> {
         let family: Vec<Vrrp> =
             routers.iter().filter(|r| r.is_ipv6() == packet.source.is_ipv6()).cloned().collect();
         let heard = adverts::heard(&family, packet).ok()??;
-        family.iter().find(|router| router.vip.id == heard.vip)?.for_engine().complaint(&heard)
+        let ours = family.iter().find(|router| router.vip.id == heard.vip)?.for_engine();
+        ours.complaint(&heard, ours.judge(&heard))
     };
     found.iter().filter_map(judge).collect()
 }

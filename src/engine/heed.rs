@@ -82,8 +82,8 @@ impl RouterConfig {
 
     /// What an operator must know of an advert, refused or not, and what to do; `None`: it is as it should be.
     #[must_use]
-    pub fn complaint(&self, heard: &Heard) -> Option<String> {
-        let what = match self.judge(heard) {
+    pub fn complaint(&self, heard: &Heard, verdict: Result<(), Refused>) -> Option<String> {
+        let what = match verdict {
             Err(why) => self.refusal(heard, why)?,
             Ok(()) => self.difference(heard)?,
         };
@@ -204,7 +204,7 @@ mod tests {
     fn said(ours: &RouterConfig, differ: impl Fn(&mut Heard)) -> String {
         let mut heard = theirs();
         differ(&mut heard);
-        ours.complaint(&heard).unwrap_or_default()
+        ours.complaint(&heard, ours.judge(&heard)).unwrap_or_default()
     }
 
     #[test]

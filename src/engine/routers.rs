@@ -101,12 +101,13 @@ impl Engine {
 
     pub(super) fn vrrp(&mut self, heard: &Heard, now: Instant) {
         let Some(at) = self.router_at(heard.vip) else { return };
-        if let Some(text) = self.routers[at].config.complaint(heard) {
+        let verdict = self.routers[at].config.judge(heard);
+        if let Some(text) = self.routers[at].config.complaint(heard, verdict) {
             self.routers[at].note_trouble(&text, now);
             self.warn_once(text, now);
         }
         let router = &mut self.routers[at];
-        if let Err(why) = router.config.judge(heard) {
+        if let Err(why) = verdict {
             *router.refused.entry(why).or_default() += 1;
             return;
         }

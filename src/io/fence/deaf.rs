@@ -13,7 +13,7 @@
 //! What asks where the address is, is not dropped (RFC 9568, 6.1). On a host that does not have the address, nothing comes
 //! for it.
 
-use super::rules::{self, IPV4, IPV6};
+use super::rules;
 use super::table::{Hook, INGRESS_STEP};
 use super::wire::Bytes;
 use super::{FenceError, plain};
@@ -44,19 +44,7 @@ pub fn turn(addresses: &[(u32, IpAddr)]) -> Result<(), FenceError> {
 }
 
 fn drop_when(list: &mut Bytes, addr: IpAddr, when: fn(&mut Bytes)) {
-    rules::load_ethertype(list);
-    match addr {
-        IpAddr::V4(addr) => {
-            rules::equals(list, &IPV4.to_be_bytes());
-            rules::load(list, 16, 4);
-            rules::equals(list, &addr.octets());
-        }
-        IpAddr::V6(addr) => {
-            rules::equals(list, &IPV6.to_be_bytes());
-            rules::load(list, 24, 16);
-            rules::equals(list, &addr.octets());
-        }
-    }
+    rules::has_address(list, addr, rules::DESTINATION);
     when(list);
     rules::drop_packet(list);
 }

@@ -14,7 +14,7 @@
 //! A table of its own: nobody's safety depends on it, and it is not watched. Left behind by a crash, it does nothing on
 //! a host that does not have the addresses.
 
-use super::rules::{self, IPV4, IPV6};
+use super::rules;
 use super::table::{EGRESS_STEP, Hook};
 use super::wire::Bytes;
 use super::{FenceError, plain};
@@ -44,21 +44,8 @@ pub fn wear(masks: &[Mask]) -> Result<(), FenceError> {
 }
 
 impl Mask {
-    /// The places count from the network header.
     fn expressions(&self, list: &mut Bytes) {
-        rules::load_ethertype(list);
-        match self.addr {
-            IpAddr::V4(addr) => {
-                rules::equals(list, &IPV4.to_be_bytes());
-                rules::load(list, 12, 4);
-                rules::equals(list, &addr.octets());
-            }
-            IpAddr::V6(addr) => {
-                rules::equals(list, &IPV6.to_be_bytes());
-                rules::load(list, 8, 16);
-                rules::equals(list, &addr.octets());
-            }
-        }
+        rules::has_address(list, self.addr, rules::SOURCE);
         rules::write_source(list, self.mac);
     }
 }

@@ -3,12 +3,13 @@
 use super::table::{Family, NAME, Set, TABLE};
 use super::wire::{APPEND, Batch, Bytes, CREATE};
 use haclusterd_proto::MacAddr;
+use std::net::IpAddr;
 
 const NEW_RULE: u8 = 6;
 
 const ARP: u16 = 0x0806;
-pub const IPV4: u16 = 0x0800;
-pub const IPV6: u16 = 0x86dd;
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
 
 /// Drops what has a guarded address whose gate is not open. All places count from the network header.
 pub struct Rule {
@@ -20,14 +21,14 @@ pub struct Rule {
 }
 
 pub const INGRESS: &[Rule] = &[
-    Rule { ethertype: IPV4, bytes: &[], address_at: 16, family: Family::V4 },
-    Rule { ethertype: IPV6, bytes: &[], address_at: 24, family: Family::V6 },
+    Rule { ethertype: IPV4, bytes: &[], address_at: DESTINATION.0, family: Family::V4 },
+    Rule { ethertype: IPV6, bytes: &[], address_at: DESTINATION.1, family: Family::V6 },
 ];
 
 pub const EGRESS: &[Rule] = &[
     Rule { ethertype: ARP, bytes: &[], address_at: 14, family: Family::V4 },
-    Rule { ethertype: IPV4, bytes: &[], address_at: 12, family: Family::V4 },
-    Rule { ethertype: IPV6, bytes: &[], address_at: 8, family: Family::V6 },
+    Rule { ethertype: IPV4, bytes: &[], address_at: SOURCE.0, family: Family::V4 },
+    Rule { ethertype: IPV6, bytes: &[], address_at: SOURCE.1, family: Family::V6 },
     Rule { ethertype: IPV6, bytes: ADVERTISEMENT, address_at: 48, family: Family::V6 },
 ];
 
@@ -75,13 +76,34 @@ fn expression(list: &mut Bytes, name: &str, fill: impl FnOnce(&mut Bytes)) {
     });
 }
 
-pub fn load_ethertype(list: &mut Bytes) {
+fn load_ethertype(list: &mut Bytes) {
     const TO: u16 = 1;
     const KEY: u16 = 2;
     const PROTOCOL: u32 = 1;
     expression(list, "meta", |meta| {
         meta.number(KEY, PROTOCOL).number(TO, REGISTER);
     });
+}
+
+/// Where the two families have an address of a packet, from the network header.
+pub type End = (u32, u32);
+pub const SOURCE: End = (12, 8);
+pub const DESTINATION: End = (16, 24);
+
+pub fn has_address(list: &mut Bytes, addr: IpAddr, (v4_at, v6_at): End) {
+    load_ethertype(list);
+    match addr {
+        IpAddr::V4(addr) => {
+            equals(list, &IPV4.to_be_bytes());
+            load(list, v4_at, 4);
+            equals(list, &addr.octets());
+        }
+        IpAddr::V6(addr) => {
+            equals(list, &IPV6.to_be_bytes());
+            load(list, v6_at, 16);
+            equals(list, &addr.octets());
+        }
+    }
 }
 
 pub fn load(list: &mut Bytes, at: u32, length: u32) {
