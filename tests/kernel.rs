@@ -103,7 +103,9 @@ fn the_kernel_takes_away_what_nobody_renews() {
             let gone = events.within(limit, |event| matches!(event, Event::AddressGone { .. })).await;
             assert_eq!(gone, Event::AddressGone { index: left.ifindex, net: left.net });
             assert!(start.elapsed() >= Duration::from_millis(990), "gone after {:?}", start.elapsed());
-            assert_eq!(events.all_within(limit).await, [], "what is renewed stays");
+            // The cable's own link-local address may come late.
+            let lost = |event: &Event| matches!(event, Event::AddressGone { .. });
+            assert!(!events.all_within(limit).await.iter().any(lost), "what is renewed stays");
         };
         tokio::select! { () = renewals => (), () = watching => () }
     });
