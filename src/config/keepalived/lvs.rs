@@ -1,0 +1,304 @@
+//! `virtual_server` and what is in it: read whole and checked, for the part of haclusterd that will run it.
+//!
+//! Each level is a table of keywords, each with the form of its value.
+
+use super::finding::{At, Findings};
+use super::grammar::{self, Level, shape};
+use super::model::Command;
+use super::tree::Statement;
+use super::value::{address, boolean, command, invalid, number, seconds, text};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    Address(IpAddr, u16),
+    Mark(u32),
+    Group(String),
+}
+
+#[derive(Debug, Clone)]
+pub struct VirtualServer {
+    pub at: At,
+    pub target: Target,
+    pub settings: Settings,
+    pub real_servers: Vec<RealServer>,
+}
+
+#[derive(Debug, Clone)]
+pub struct RealServer {
+    pub at: At,
+    pub address: IpAddr,
+    pub port: u16,
+    pub settings: Settings,
+    pub checkers: Vec<Checker>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Checker {
+    pub at: At,
+    /// `HTTP_GET`, `TCP_CHECK` …
+    pub kind: &'static str,
+    pub settings: Settings,
+    pub urls: Vec<Settings>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ServerGroup {
+    pub at: At,
+    pub name: String,
+    /// `ADDRESS[-ADDRESS|/LENGTH] [PORT]`, `fwmark N`.
+    pub members: Vec<String>,
+}
+
+/// By keyword; of one that is given twice, the last.
+pub type Settings = BTreeMap<&'static str, Value>;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Number(i64),
+    Time(Duration),
+    On(bool),
+    Words(Vec<String>),
+    Command(Command),
+    Address(IpAddr, u16),
+}
+
+#[derive(Clone, Copy)]
+enum Form {
+    Number(i64, i64),
+    Time(f64),
+    On,
+    /// One word or more, as they are.
+    Words,
+    /// The same, and there may be none.
+    Maybe,
+    OneOf(&'static [&'static str]),
+    Command,
+    Address,
+}
+use Form::{Address, Maybe, Number, On, OneOf, Time, Words};
+
+type Table = &'static [(&'static str, Form)];
+
+const METHODS: &[&str] = &["NAT", "DR", "TUN"];
+const INT: Form = Number(0, i32::MAX as i64);
+const HOUR: Form = Time(4294.0);
+
+/// Of virtual servers, real servers and checkers alike.
+const TIMES: Table = &[("alpha", On), ("connect_timeout", HOUR), ("retry", INT), ("delay_before_retry", HOUR), ("warmup", HOUR), ("delay_loop", HOUR)];
+
+const SCHEDULERS: &[&str] = &["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos"];
+
+const SERVER: Table = &[
+    ("lvs_sched", OneOf(SCHEDULERS)),
+    ("lb_algo", OneOf(SCHEDULERS)),
+    ("lvs_method", OneOf(METHODS)),
+    ("lb_kind", OneOf(METHODS)),
+    ("protocol", OneOf(&["TCP", "UDP", "SCTP"])),
+    ("flag-1", On),
+    ("flag-2", On),
+    ("flag-3", On),
+    ("sh-port", On),
+    ("sh-fallback", On),
+    ("mh-port", On),
+    ("mh-fallback", On),
+    ("ops", On),
+    ("persistence_engine", Words),
+    ("persistence_timeout", Maybe),
+    ("persistence_granularity", Words),
+    ("ha_suspend", On),
+    ("smtp_alert", On),
+    ("virtualhost", Words),
+    ("snmp_name", Words),
+    ("omega", On),
+    ("quorum", Number(1, i32::MAX as i64)),
+    ("hysteresis", INT),
+    ("quorum_up", Form::Command),
+    ("quorum_down", Form::Command),
+    ("ip_family", OneOf(&["inet", "inet6"])),
+    ("sorry_server", Address),
+    ("sorry_server_inhibit", On),
+    ("sorry_server_lvs_method", OneOf(METHODS)),
+    ("inhibit_on_failure", On),
+    ("nat_mask", Words),
+    ("nb_get_retry", INT),
+];
+
+const REAL: Table = &[
+    ("weight", Number(0, 65535)),
+    ("lvs_method", OneOf(METHODS)),
+    ("lb_kind", OneOf(METHODS)),
+    ("notify_up", Form::Command),
+    ("notify_down", Form::Command),
+    ("uthreshold", INT),
+    ("lthreshold", INT),
+    ("smtp_alert", On),
+    ("virtualhost", Words),
+    ("snmp_name", Words),
+    ("inhibit_on_failure", On),
+    ("nb_get_retry", INT),
+];
+
+const CONNECTION: Table = &[
+    ("connect_ip", Address),
+    ("connect_port", Number(1, 65535)),
+    ("bindto", Address),
+    ("bind_if", Words),
+    ("bind_port", Number(1, 65535)),
+    ("fwmark", INT),
+    ("log_all_failures", On),
+    ("nb_get_retry", INT),
+];
+
+const HTTP: Table = &[("http_protocol", Words), ("fast_recovery", On), ("virtualhost", Words), ("enable_sni", On)];
+
+const URL: Table = &[
+    ("path", Words),
+    ("digest", Words),
+    ("status_code", Words),
+    ("virtualhost", Words),
+    ("regex", Words),
+    ("regex_no_match", On),
+    ("regex_options", Words),
+    ("regex_stack", Words),
+    ("regex_min_offset", INT),
+    ("regex_max_offset", INT),
+];
+
+/// Each kind of checker, what it has of its own, and whether it makes a connection.
+const CHECKERS: &[(&str, Table, bool)] = &[
+    ("HTTP_GET", HTTP, true),
+    ("SSL_GET", HTTP, true),
+    ("TCP_CHECK", &[], true),
+    ("SMTP_CHECK", &[("helo_name", Words)], true),
+    ("DNS_CHECK", &[("type", Words), ("name", Words)], true),
+    (
+        "MISC_CHECK",
+        &[("misc_path", Form::Command), ("misc_timeout", HOUR), ("misc_dynamic", On), ("user", Words), ("log_all_failures", On)],
+        false,
+    ),
+    ("BFD_CHECK", &[("name", Words)], false),
+    ("PING_CHECK", &[], true),
+    (
+        "UDP_CHECK",
+        &[("payload", Words), ("require_reply", Maybe), ("min_reply_length", INT), ("max_reply_length", INT)],
+        true,
+    ),
+    ("FILE_CHECK", &[("track_file", Words), ("dynamic", On), ("weight", Words)], false),
+];
+
+pub fn server(s: &Statement, findings: &mut Findings) -> Option<VirtualServer> {
+    let target = target(s, findings)?;
+    let mut server = VirtualServer { at: s.at.clone(), target, settings: Settings::new(), real_servers: Vec::new() };
+    for inner in s.inner() {
+        match inner.key.as_str() {
+            "real_server" if shape(inner, true, findings) => server.real_servers.extend(real(inner, findings)),
+            "real_server" => {}
+            // A host's own checks of the SMTP kind, as very old files have them.
+            _ => setting(&mut server.settings, "virtual_server", &[SERVER, TIMES], inner, findings),
+        }
+    }
+    Some(server)
+}
+
+fn target(s: &Statement, findings: &mut Findings) -> Option<Target> {
+    let second = s.arg(1);
+    match (text(findings, s)?, second) {
+        ("group", Some(name)) => Some(Target::Group(name.to_owned())),
+        ("fwmark", Some(mark)) => {
+            let parsed = mark.parse().ok().filter(|mark| *mark > 0);
+            if parsed.is_none() {
+                invalid(findings, s, format!("fwmark {mark} is none"), "write a number from 1");
+            }
+            parsed.map(Target::Mark)
+        }
+        (word, port) => Some(Target::Address(address(findings, s, word)?, self::port(s, port, findings)?)),
+    }
+}
+
+fn port(s: &Statement, word: Option<&str>, findings: &mut Findings) -> Option<u16> {
+    let port = word.map_or(Some(0), |word| word.parse().ok());
+    if port.is_none() {
+        invalid(findings, s, format!("{} is no port", word.unwrap_or_default()), "write a number from 1 to 65535");
+    }
+    port
+}
+
+fn real(s: &Statement, findings: &mut Findings) -> Option<RealServer> {
+    let address = text(findings, s).and_then(|word| address(findings, s, word))?;
+    let port = port(s, s.arg(1), findings)?;
+    let mut server = RealServer { at: s.at.clone(), address, port, settings: Settings::new(), checkers: Vec::new() };
+    for inner in s.inner() {
+        match CHECKERS.iter().find(|(kind, ..)| *kind == inner.key) {
+            Some((kind, own, connects)) => {
+                if shape(inner, true, findings) {
+                    server.checkers.push(checker(kind, own, *connects, inner, findings));
+                }
+            }
+            None => setting(&mut server.settings, "real_server", &[REAL, TIMES], inner, findings),
+        }
+    }
+    Some(server)
+}
+
+fn checker(kind: &'static str, own: Table, connects: bool, s: &Statement, findings: &mut Findings) -> Checker {
+    let mut checker = Checker { at: s.at.clone(), kind, settings: Settings::new(), urls: Vec::new() };
+    let connection: Table = if connects { CONNECTION } else { &[] };
+    for inner in s.inner() {
+        match inner.key.as_str() {
+            "url" if kind.ends_with("_GET") && shape(inner, true, findings) => {
+                let mut url = Settings::new();
+                inner.inner().iter().for_each(|line| setting(&mut url, "url", &[URL], line, findings));
+                checker.urls.push(url);
+            }
+            // Where it connects may stand in a block of its own.
+            "host" if kind == "SMTP_CHECK" && inner.body.is_some() => {
+                inner.inner().iter().for_each(|line| setting(&mut checker.settings, "host", &[CONNECTION, TIMES], line, findings));
+            }
+            _ => setting(&mut checker.settings, kind, &[own, connection, TIMES], inner, findings),
+        }
+    }
+    checker
+}
+
+fn setting(settings: &mut Settings, level: &'static str, tables: &[Table], s: &Statement, findings: &mut Findings) {
+    let Some((key, form)) = tables.iter().flat_map(|table| table.iter()).find(|(key, _)| *key == s.key) else {
+        return grammar::other(&Level { name: level, read: &[], others: &[] }, s, findings);
+    };
+    shape(s, false, findings);
+    if let Some(value) = value(*form, s, findings) {
+        settings.insert(key, value);
+    }
+}
+
+fn value(form: Form, s: &Statement, findings: &mut Findings) -> Option<Value> {
+    let words = || Value::Words(s.args.iter().map(|word| word.text.clone()).collect());
+    match form {
+        Number(least, most) => number(findings, s, least..=most).map(Value::Number),
+        Time(most) => seconds(findings, s, 0.0..=most).map(Value::Time),
+        On => boolean(findings, s).map(Value::On),
+        Maybe => Some(words()),
+        Words => text(findings, s).map(|_| words()),
+        OneOf(known) => {
+            let word = text(findings, s)?;
+            if !known.contains(&word) {
+                invalid(findings, s, format!("{} {word} is not known", s.key), format!("write one of {}", known.join(", ")));
+                return None;
+            }
+            Some(words())
+        }
+        Form::Command => command(findings, s).map(Value::Command),
+        Address => {
+            let address = text(findings, s).and_then(|word| address(findings, s, word))?;
+            Some(Value::Address(address, port(s, s.arg(1), findings)?))
+        }
+    }
+}
+
+pub fn group(s: &Statement, findings: &mut Findings) -> Option<ServerGroup> {
+    let name = text(findings, s)?.to_owned();
+    let members = s.inner().iter().map(Statement::words).collect();
+    Some(ServerGroup { at: s.at.clone(), name, members })
+}

@@ -1,0 +1,62 @@
+//! A keepalived.conf, read as keepalived reads it.
+//!
+//! ```text
+//! source   files and what they include, without comments
+//! lines    conditions, definitions, sequences
+//! tree     statements within statements
+//! read     keepalived's words and ranges (grammar: those that nothing is made of): the model
+//! write    a haclusterd.toml
+//! ```
+//! A file of bad will costs bounded time and memory at each step: files, lines, lengths, depth and findings have limits.
+
+mod command;
+mod finding;
+mod grammar;
+mod lines;
+pub mod lvs;
+pub mod model;
+mod read;
+mod source;
+mod tree;
+mod value;
+mod write;
+
+pub use finding::{At, Finding, Findings, Kind};
+pub use write::{Mode, Node};
+
+use model::Model;
+use std::path::Path;
+
+/// What a file says, and what there is to be said of it.
+#[derive(Debug)]
+pub struct Read {
+    pub model: Model,
+    pub findings: Findings,
+}
+
+/// `id`: what `@id` lines are compared with; keepalived takes the host's name up to the first dot.
+#[must_use]
+pub fn read(path: &Path, id: &str) -> Read {
+    let mut findings = Findings::default();
+    let raw = source::read(path, &mut findings);
+    parse(raw, id, findings)
+}
+
+/// The same of a text, in which nothing is included.
+#[must_use]
+pub fn read_text(text: &str, path: &Path, id: &str) -> Read {
+    parse(source::lines_of(text, path), id, Findings::default())
+}
+
+fn parse(raw: Vec<source::Raw>, id: &str, mut findings: Findings) -> Read {
+    let lines = lines::expand(raw, id, &mut findings);
+    let statements = tree::build(lines, &mut findings);
+    let model = if findings.is_fatal() { Model::default() } else { read::model(statements, &mut findings) };
+    Read { model, findings }
+}
+
+/// The haclusterd.toml of the same, in words that [`super::Config::parse`] takes.
+#[must_use]
+pub fn to_toml(read: &mut Read, mode: Mode, node: &Node) -> String {
+    write::write(&read.model, mode, node, &mut read.findings)
+}

@@ -1,0 +1,157 @@
+//! What a keepalived.conf says, with keepalived's defaults where it says nothing.
+
+use super::finding::At;
+use super::lvs::{ServerGroup, VirtualServer};
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+#[derive(Debug, Default)]
+pub struct Model {
+    pub global: Global,
+    pub trackers: Vec<Tracker>,
+    pub groups: Vec<Group>,
+    pub instances: Vec<Instance>,
+    /// Read, and not run yet.
+    pub virtual_servers: Vec<VirtualServer>,
+    pub server_groups: Vec<ServerGroup>,
+    /// Above what is not carried, or at the end.
+    pub comments: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+pub struct Global {
+    pub comments: Vec<String>,
+    pub router_id: Option<String>,
+    pub version: Option<u8>,
+    pub strict: bool,
+    pub script_user: Option<String>,
+    pub default_interface: Option<String>,
+    pub garp_refresh: Option<Duration>,
+    pub smtp_alert: Option<bool>,
+    pub no_email_faults: bool,
+    pub mail: Mail,
+    pub fifo: Option<String>,
+    pub fifo_script: Option<Command>,
+}
+
+#[derive(Debug, Default)]
+pub struct Mail {
+    pub to: Vec<String>,
+    pub from: Option<String>,
+    /// Host and port.
+    pub server: Option<(String, u16)>,
+    pub hello: Option<String>,
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    pub at: At,
+    pub words: Vec<String>,
+    pub user: Option<String>,
+}
+
+/// What a virtual router may track by name.
+#[derive(Debug)]
+pub struct Tracker {
+    pub at: At,
+    pub comments: Vec<String>,
+    pub name: String,
+    pub weight: Option<i32>,
+    pub reverse: bool,
+    pub watch: Watch,
+}
+
+#[derive(Debug)]
+pub enum Watch {
+    Script { command: Command, interval: Duration, timeout: Option<Duration>, rise: u32, fall: u32, init_fail: bool },
+    Process { words: Vec<String>, whole: bool, quorum: u32, quorum_max: Option<u32> },
+    File { path: String },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrackKind {
+    Script,
+    Process,
+    File,
+    Interface,
+}
+
+/// One line of a `track_…` block.
+#[derive(Debug, Clone)]
+pub struct Track {
+    pub at: At,
+    pub kind: TrackKind,
+    pub name: String,
+    pub weight: Option<i32>,
+    pub reverse: bool,
+}
+
+#[derive(Debug, Default, Clone)]
+pub struct Notify {
+    pub master: Option<Command>,
+    pub backup: Option<Command>,
+    pub fault: Option<Command>,
+    pub stop: Option<Command>,
+    pub any: Option<Command>,
+    pub smtp_alert: Option<bool>,
+}
+
+#[derive(Debug)]
+pub struct Group {
+    pub at: At,
+    pub comments: Vec<String>,
+    pub name: String,
+    pub members: Vec<(At, String)>,
+    pub tracks: Vec<Track>,
+    pub notify: Notify,
+    /// Members may have weights of their own.
+    pub weights: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Address {
+    pub at: At,
+    pub net: IpNet,
+    pub interface: Option<String>,
+    pub label: Option<String>,
+}
+
+/// A route or rule, in iproute2's words.
+#[derive(Debug, Clone)]
+pub struct Way {
+    pub at: At,
+    pub text: String,
+}
+
+#[derive(Debug)]
+pub struct Instance {
+    pub at: At,
+    pub comments: Vec<String>,
+    pub name: String,
+    pub master: bool,
+    pub interface: Option<String>,
+    pub vrid: Option<u8>,
+    pub priority: Option<u8>,
+    pub version: Option<u8>,
+    pub advert_int: Option<(At, Duration)>,
+    pub password: Option<String>,
+    pub ah: bool,
+    pub addresses: Vec<Address>,
+    pub excluded: Vec<Address>,
+    pub routes: Vec<Way>,
+    pub rules: Vec<Way>,
+    pub peers: Vec<(At, IpAddr)>,
+    pub source: Option<(At, IpAddr)>,
+    pub nopreempt: Option<At>,
+    pub preempt_delay: Option<(At, Duration)>,
+    pub accept: Option<bool>,
+    pub strict: Option<bool>,
+    /// A virtual MAC, and the interface's name.
+    pub vmac: Option<Option<String>>,
+    pub plain_checksum: bool,
+    pub garp_refresh: Option<Duration>,
+    pub tracks: Vec<Track>,
+    pub notify: Notify,
+}

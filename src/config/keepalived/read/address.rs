@@ -1,0 +1,114 @@
+//! One address of a `virtual_ipaddress` block, and one line of `virtual_routes` and `virtual_rules`.
+
+use super::super::finding::{Findings, Kind};
+use super::super::model::{Address, Way};
+use super::super::tree::Statement;
+use super::super::value::invalid;
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+pub fn read(statement: &Statement, findings: &mut Findings) -> Option<Address> {
+    let (ip, length) = statement.key.split_once('/').map_or((statement.key.as_str(), None), |(ip, n)| (ip, Some(n)));
+    let Ok(ip) = ip.parse::<IpAddr>() else {
+        invalid(findings, statement, format!("{} is no address", statement.key), "keepalived leaves it out: mend or remove it");
+        return None;
+    };
+    let net = net(ip, length, statement, findings);
+    let mut address = Address { at: statement.at.clone(), net, interface: None, label: None };
+    let mut words = statement.args.iter().map(|word| word.text.as_str());
+    while let Some(word) = words.next() {
+        attribute(&mut address, word, &mut words, statement, findings);
+    }
+    Some(address)
+}
+
+fn net(ip: IpAddr, length: Option<&str>, statement: &Statement, findings: &mut Findings) -> IpNet {
+    let whole = if ip.is_ipv4() { 32 } else { 128 };
+    let length = length.map_or(Some(whole), |text| text.parse().ok().filter(|length| *length <= whole));
+    if length.is_none() {
+        invalid(findings, statement, format!("{} has no such length", statement.key), format!("/{whole} is taken: write 0 to {whole}"));
+    }
+    IpNet::new_assert(ip, length.unwrap_or(whole))
+}
+
+fn attribute<'w>(
+    address: &mut Address,
+    word: &str,
+    words: &mut impl Iterator<Item = &'w str>,
+    statement: &Statement,
+    findings: &mut Findings,
+) {
+    let mut differs = |what: String, remedy: &str| findings.add(Kind::Differs, &statement.at, what, remedy);
+    let ip = address.net.addr();
+    let takes = matches!(word, "dev" | "label" | "brd" | "broadcast" | "scope" | "peer" | "preferred_lft" | "track_group");
+    let value = if takes { words.next() } else { None };
+    match (word, value) {
+        (_, None) if takes => {
+            invalid(findings, statement, format!("{ip}: {word} has no value"), "write one, or remove the word");
+        }
+        ("dev", Some(name)) => address.interface = Some(name.to_owned()),
+        ("label", Some(name)) => address.label = Some(name.to_owned()),
+        ("brd" | "broadcast", Some(_)) => differs(format!("{ip} gets no broadcast address"), "the kernel needs none"),
+        ("scope", Some("global" | "0")) => {}
+        ("scope", Some(scope)) => differs(format!("{ip} gets the scope global, not {scope}"), "remove it, or look whether anything depends on it"),
+        ("peer", Some(_)) => findings.add(Kind::Missing, &statement.at, format!("{ip}: a peer address has no equivalent"), "write the address alone"),
+        ("preferred_lft", Some(_)) => differs(format!("{ip} is never chosen as source by the kernel itself"), "bind to it, or write `src` in a route"),
+        // What they ask for is so already, or nothing for addresses that move.
+        ("noprefixroute" | "nodad" | "-nodad" | "home" | "mngtmpaddr" | "autojoin", None) => {}
+        ("no_track", None) => differs(format!("{ip}: an address that somebody removes is added again"), "no_track is not needed"),
+        ("use_vmac", None) => findings.add(
+            Kind::Missing,
+            &statement.at,
+            format!("{ip}: a virtual MAC on another interface has no equivalent"),
+            "give it a virtual router of its own",
+        ),
+        ("track_group", Some(_)) => differs(format!("{ip}: track_group has no meaning here"), "remove it"),
+        _ => invalid(findings, statement, format!("{ip}: {word} is not known here"), "keepalived overlooks it as well: one address stands on one line"),
+    }
+}
+
+/// In iproute2's order and words: the destination first, and one word for each thing.
+pub fn route(statement: &Statement, findings: &mut Findings) -> Way {
+    const TYPES: [&str; 7] = ["unicast", "local", "blackhole", "unreachable", "prohibit", "throw", "broadcast"];
+    let all = statement.words();
+    let (mut kind, mut to, mut rest) = (None, None, Vec::new());
+    let mut words = all.split_whitespace();
+    while let Some(word) = words.next() {
+        match word {
+            "to" => to = words.next(),
+            "gw" => rest.extend([Some("via"), words.next()]),
+            "no_track" | "append" | "inet" | "inet6" => {}
+            "track_group" => drop(words.next()),
+            "or" => {
+                let what = "a second gateway with `or` is left out";
+                findings.add(Kind::Missing, &statement.at, what, "write a nexthop for each, to use both");
+                words.next();
+            }
+            _ if TYPES.contains(&word) && kind.is_none() && to.is_none() => kind = Some(word),
+            _ if to.is_none() && rest.is_empty() && (word == "default" || word.starts_with(|c: char| c.is_ascii_hexdigit())) => {
+                to = Some(word);
+            }
+            // A word with its value, or one that stands alone.
+            "onlink" | "lock" | "nexthop" => rest.push(Some(word)),
+            _ => rest.extend([Some(word), words.next()]),
+        }
+    }
+    let words: Vec<&str> = kind.into_iter().chain(to).chain(rest.into_iter().flatten()).collect();
+    Way { at: statement.at.clone(), text: words.join(" ") }
+}
+
+pub fn rule(statement: &Statement) -> Way {
+    let all = statement.words();
+    let mut kept = Vec::new();
+    let mut words = all.split_whitespace();
+    while let Some(word) = words.next() {
+        match word {
+            "no_track" | "inet" | "inet6" => {}
+            "track_group" => drop(words.next()),
+            "preference" | "pref" | "order" => kept.push("priority"),
+            "table" => kept.push("lookup"),
+            other => kept.push(other),
+        }
+    }
+    Way { at: statement.at.clone(), text: kept.join(" ") }
+}

@@ -1,0 +1,241 @@
+//! The model becomes a haclusterd.toml: what both forms share.
+
+mod checks;
+mod cluster;
+mod vrrp;
+
+use super::finding::{At, Findings, Kind};
+use super::model::{Address, Command, Model, Notify, Way};
+use crate::config::parse::values::show;
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Virtual routers, beside keepalived on other hosts.
+    Vrrp,
+    /// VIPs of a cluster.
+    Cluster,
+}
+
+/// What a keepalived.conf does not say.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub name: String,
+    pub listen: SocketAddr,
+    /// As whom scripts run that name nobody.
+    pub script_user: String,
+}
+
+/// Nothing of what is written is refused by [`crate::config::Config::parse`].
+pub fn write(model: &Model, mode: Mode, node: &Node, findings: &mut Findings) -> String {
+    let mut doc = Doc { text: String::new(), node, findings, addresses: BTreeSet::new(), names: BTreeSet::new() };
+    doc.addresses.insert(node.listen.ip());
+    match mode {
+        Mode::Vrrp => vrrp::write(&mut doc, model),
+        Mode::Cluster => cluster::write(&mut doc, model),
+    }
+    not_run_yet(model, doc.findings);
+    doc.comments(&model.comments);
+    doc.text
+}
+
+fn not_run_yet(model: &Model, findings: &mut Findings) {
+    for server in &model.virtual_servers {
+        let what = format!("a virtual server with {} real servers is read, and not run yet", server.real_servers.len());
+        findings.add(Kind::Missing, &server.at, what, "leave it to keepalived, or to nginx as a proxy");
+    }
+    for group in &model.server_groups {
+        let what = format!("the virtual server group {} is read, and not run yet", group.name);
+        findings.add(Kind::Missing, &group.at, what, "leave it to keepalived");
+    }
+}
+
+struct Doc<'a> {
+    text: String,
+    node: &'a Node,
+    findings: &'a mut Findings,
+    /// What may be in the file only once.
+    addresses: BTreeSet<IpAddr>,
+    names: BTreeSet<String>,
+}
+
+impl Doc<'_> {
+    fn comments(&mut self, comments: &[String]) {
+        if !comments.is_empty() {
+            self.text.push('\n');
+        }
+        for comment in comments {
+            let clean: String = comment.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+            let _ = writeln!(self.text, "# {clean}");
+        }
+    }
+
+    /// A table, with the comments that stood above it.
+    fn table(&mut self, name: &str, comments: &[String]) {
+        self.comments(comments);
+        let _ = writeln!(self.text, "{}{name}", if comments.is_empty() { "\n" } else { "" });
+    }
+
+    fn key(&mut self, key: &str, value: impl Into<toml::Value>) {
+        let _ = writeln!(self.text, "{key} = {}", value.into());
+    }
+
+    fn span(&mut self, key: &str, value: Duration) {
+        self.key(key, show(value));
+    }
+
+    fn texts(&mut self, key: &str, values: Vec<String>) {
+        if !values.is_empty() {
+            self.key(key, values);
+        }
+    }
+
+    fn add(&mut self, kind: Kind, at: &At, what: impl Into<String>, remedy: impl Into<String>) {
+        self.findings.add(kind, at, what, remedy);
+    }
+
+    /// A name that haclusterd takes, and takes only once.
+    fn name(&mut self, at: &At, name: &str, most: usize, legal: fn(char) -> bool) -> String {
+        let clean: String = name.chars().map(|c| if legal(c) { c } else { '-' }).take(most).collect();
+        let clean = clean.trim_matches(' ').to_owned();
+        let mut own = if clean.is_empty() { "x".to_owned() } else { clean.clone() };
+        for n in 2.. {
+            if self.names.insert(own.clone()) {
+                break;
+            }
+            let end = format!("-{n}");
+            own = clean.chars().take(most - end.len()).collect::<String>() + &end;
+        }
+        if own != name {
+            self.add(Kind::Differs, at, format!("{name} is called {own} here"), "scripts that look for the name must know this one");
+        }
+        own
+    }
+
+    /// In the form of the key `addresses`.
+    fn addresses(&mut self, own: &[Address], interface: Option<&str>) -> Vec<String> {
+        own.iter().filter_map(|address| self.address(address, interface)).collect()
+    }
+
+    fn address(&mut self, address: &Address, interface: Option<&str>) -> Option<String> {
+        let ip = address.net.addr();
+        if !self.addresses.insert(ip) {
+            let what = format!("{ip} is there already, or is this host's own");
+            self.add(Kind::Missing, &address.at, what, "an address belongs to one VIP: remove one");
+            return None;
+        }
+        if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
+            self.add(Kind::Missing, &address.at, format!("{ip} is no address for a VIP"), "name one that clients can ask");
+            return None;
+        }
+        let dev = address.interface.as_deref().filter(|dev| Some(*dev) != interface);
+        let mut text = IpNet::new_assert(ip, address.net.prefix_len()).to_string();
+        if let Some(dev) = dev {
+            let _ = write!(text, " dev {dev}");
+        }
+        if let Some(label) = &address.label {
+            let place = dev.or(interface);
+            let fits = place.is_none_or(|place| label.starts_with(place)) && label.len() <= 15 && ip.is_ipv4();
+            match fits {
+                true => drop(write!(text, " label {label}")),
+                false => {
+                    let remedy = "it must begin with the interface's name, have at most 15 characters, and is for IPv4";
+                    self.add(Kind::Differs, &address.at, format!("the label {label} of {ip} is left out"), remedy);
+                }
+            }
+        }
+        Some(text)
+    }
+
+    fn ways(&mut self, key: &str, ways: &[Way], is_legal: fn(&str) -> Result<(), String>) {
+        let mut kept = Vec::new();
+        for way in ways {
+            match is_legal(&way.text) {
+                Ok(()) => kept.push(way.text.clone()),
+                Err(why) => {
+                    let what = format!("`{}` is not carried: {why}", way.text);
+                    self.add(Kind::Missing, &way.at, what, "write it in other words, or into a [[hook]]");
+                }
+            }
+        }
+        self.texts(key, kept);
+    }
+
+    fn notify(&mut self, notify: &Notify, alert: bool) {
+        let all = [
+            ("notify_master", &notify.master),
+            ("notify_backup", &notify.backup),
+            ("notify_fault", &notify.fault),
+            ("notify_stop", &notify.stop),
+            ("notify", &notify.any),
+        ];
+        let mut users = Vec::new();
+        for (key, command) in all {
+            let Some(Command { words, user, at }) = command else { continue };
+            users.push((user.clone().unwrap_or_else(|| self.node.script_user.clone()), at.clone()));
+            self.key(key, words.clone());
+        }
+        let Some((user, _)) = users.first().cloned() else { return self.alert(notify, alert) };
+        self.key("notify_user", user.clone());
+        for (other, at) in users.into_iter().filter(|(other, _)| *other != user) {
+            self.add(Kind::Differs, &at, format!("all of these run as {user}, also this one, which ran as {other}"), "let them run as one user");
+        }
+        self.alert(notify, alert);
+    }
+
+    fn alert(&mut self, notify: &Notify, default: bool) {
+        if notify.smtp_alert.unwrap_or(default) {
+            self.key("smtp_alert", true);
+        }
+    }
+
+    fn head(&mut self, model: &Model) {
+        let _ = writeln!(self.text, "# Made of a keepalived.conf. After a change: haclusterd check");
+        self.table("[node]", &model.global.comments);
+        self.key("name", self.node.name.clone());
+        self.key("listen", self.node.listen.to_string());
+    }
+
+    /// Whether anybody is to be written to.
+    fn mail(&mut self, model: &Model) -> bool {
+        let global = &model.global;
+        let mail = &global.mail;
+        let Some((host, port)) = mail.server.as_ref().filter(|_| !mail.to.is_empty()) else { return false };
+        let server = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        self.table("[mail]", &[]);
+        self.key("server", server);
+        // As keepalived does; a relay on this host needs no more.
+        self.key("tls", "none");
+        let from = mail.from.clone().unwrap_or_else(|| format!("keepalived@{}", self.node.name));
+        self.key("from", from);
+        self.texts("to", mail.to.clone());
+        if let Some(hello) = &mail.hello {
+            self.key("hello", hello.clone());
+        }
+        if let Some(id) = &global.router_id {
+            self.key("router_id", id.clone());
+        }
+        if let Some(timeout) = mail.timeout {
+            self.span("timeout", timeout);
+        }
+        true
+    }
+
+    fn fifo(&mut self, model: &Model) {
+        let Some(fifo) = &model.global.fifo else { return };
+        self.table("[notify]", &[]);
+        self.key("fifo", fifo.clone());
+        if let Some(script) = &model.global.fifo_script {
+            self.key("fifo_script", script.words.clone());
+        }
+    }
+}
+
+fn is_vip_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_.:".contains(c)
+}
+const MAX_NAME: usize = 63;
