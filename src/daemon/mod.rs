@@ -19,6 +19,7 @@ use crate::io::netlink::macvlan::MacvlanError;
 use crate::io::netlink::{self, KernelError};
 use crate::io::ports::Work;
 use crate::io::quic::{Transport, TransportError};
+use crate::io::signals::Signals;
 use crate::io::state::{self, StateError};
 use crate::io::virtual_macs::Made;
 use crate::io::{clock, memory, probe};
@@ -182,10 +183,11 @@ struct Start {
 
 /// Runs until a signal, `leave`, or a failure that no waiting mends.
 pub fn run(options: Options) -> Result<(), DaemonError> {
-    let start = prepare(options)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     let result = runtime.block_on(async {
+        let signals = Signals::listen()?;
+        let start = prepare(options)?;
         let (core, inbox) = Entrance::new(CORE_QUEUE);
         let (office, work) = Entrance::new(OFFICE_QUEUE);
         // Before anything is touched: a second daemon on this socket must not sweep the first one's addresses.
@@ -207,7 +209,8 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         let thread =
             std::thread::Builder::new().name("core".into()).spawn(move || core::run(seat, inbox, ready))?;
         let transport = started.await.map_err(|_| DaemonError::CoreEnded)??;
-        let result = office::run(start, transport, office::Doors { core, work, ended }, server).await;
+        let result =
+            office::run(start, transport, office::Doors { core, work, ended, signals }, server).await;
         let core = thread.join();
         if let Some(writing) = writing {
             writing.finish();

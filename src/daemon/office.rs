@@ -10,6 +10,7 @@ use crate::io::join::{JoinServer, Offer};
 use crate::io::ports::Work;
 use crate::io::probe::{self, Running};
 use crate::io::quic::Transport;
+use crate::io::signals::{Said, Signals};
 use crate::io::{control, memory, state, systemd, tokens};
 use futures::FutureExt;
 use haclusterd_proto::NodeId;
@@ -21,7 +22,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 const GOSSIP_INTERVAL: Duration = Duration::from_secs(1);
@@ -48,6 +48,7 @@ pub(super) struct Doors {
     pub work: Lanes<ToOffice>,
     /// Resolves when the core has ended.
     pub ended: oneshot::Receiver<()>,
+    pub signals: Signals,
 }
 
 pub(super) async fn run(
@@ -56,7 +57,7 @@ pub(super) async fn run(
     doors: Doors,
     server: control::Server,
 ) -> Result<(), DaemonError> {
-    let Doors { core, work, ended: core_ended } = doors;
+    let Doors { core, work, ended: core_ended, signals } = doors;
     let office = Office::open(start, transport, core).await?;
     // True once the core has ended, then the office's other tasks may.
     let (ended, end) = watch::channel(false);
@@ -64,7 +65,7 @@ pub(super) async fn run(
     let serving = tokio::spawn(server.run(handler));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let leaving = office.directory.leaving.clone();
-    office.serve(work, core_ended).await?;
+    office.serve(work, core_ended, signals).await?;
     let _ = ended.send(true);
     if leaving.load(std::sync::atomic::Ordering::Relaxed) {
         tokio::time::sleep(LAST_WORDS).await;
@@ -106,11 +107,8 @@ impl Office {
         mut self,
         mut work: Lanes<ToOffice>,
         mut ended: oneshot::Receiver<()>,
+        mut signals: Signals,
     ) -> Result<(), DaemonError> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut replace = signal(SignalKind::user_defined2())?;
         loop {
             tokio::select! {
                 Some(job) = work.recv() => self.perform(job),
@@ -118,10 +116,12 @@ impl Office {
                     end.map_err(|_| DaemonError::CoreEnded)?;
                     break;
                 }
-                _ = terminate.recv() => self.end().await,
-                _ = replace.recv() => self.restart(),
-                _ = interrupt.recv() => self.stop(),
-                _ = hangup.recv() => self.reload(),
+                said = signals.next() => match said {
+                    Said::End => self.end().await,
+                    Said::Restart => self.restart(),
+                    Said::Stop => self.stop(),
+                    Said::Reload => self.reload(),
+                },
             }
         }
         if let Ok(gossip) = Arc::try_unwrap(self.gossip) {

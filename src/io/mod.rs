@@ -16,6 +16,7 @@ pub mod ports;
 pub mod probe;
 pub mod quic;
 pub mod realtime;
+pub mod signals;
 pub mod state;
 pub mod survey;
 pub mod sysctl;
