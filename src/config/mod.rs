@@ -85,8 +85,12 @@ pub struct Vip {
 }
 
 /// Placeholder until routes are read.
-fn legal_route(_: &str) -> Result<(), String> { Ok(()) }
-fn legal_rule(_: &str) -> Result<(), String> { Ok(()) }
+fn legal_route(_: &str) -> Result<(), String> {
+    Ok(())
+}
+fn legal_rule(_: &str) -> Result<(), String> {
+    Ok(())
+}
 
 impl Config {
     pub fn load(path: &Path) -> Result<Config, ConfigError> {

@@ -25,11 +25,14 @@ pub struct Level {
 }
 
 const LVS: Use = Missing("virtual servers are not run yet; keep them where they are");
-const HOST: Use = Missing("write it into the host's own network configuration (ifupdown, netplan, systemd-networkd)");
+const HOST: Use =
+    Missing("write it into the host's own network configuration (ifupdown, netplan, systemd-networkd)");
 const LINK: Use = Needless("a link is watched by netlink, which tells of its carrier at once");
-const PROCESS: Use = Needless("haclusterd is one process, and its adverts have a thread of real-time priority");
+const PROCESS: Use =
+    Needless("haclusterd is one process, and its adverts have a thread of real-time priority");
 const BUFFER: Use = Needless("its sockets need no such setting");
-const ANNOUNCES: Use = Needless("a new master announces each address ten times within five seconds, from 0 to 5 s");
+const ANNOUNCES: Use =
+    Needless("a new master announces each address ten times within five seconds, from 0 to 5 s");
 const SNMP: Use = Missing("ask `haclusterd status -o json` instead");
 const DBUS: Use = Missing("use the command line, and `haclusterd status -o json`");
 const FIREWALL: Use = Needless("haclusterd keeps an nftables table of its own");
@@ -39,8 +42,15 @@ const SCRIPTS: Use = Missing("start it from a systemd unit: ExecStartPre=, ExecS
 pub const ROOT: Level = Level {
     name: "the file",
     read: &[
-        "global_defs", "vrrp_script", "vrrp_track_process", "track_file", "vrrp_track_file", "vrrp_sync_group",
-        "vrrp_instance", "virtual_server", "virtual_server_group",
+        "global_defs",
+        "vrrp_script",
+        "vrrp_track_process",
+        "track_file",
+        "vrrp_track_file",
+        "vrrp_sync_group",
+        "vrrp_instance",
+        "virtual_server",
+        "virtual_server_group",
     ],
     others: &[
         ("SSL", LVS),
@@ -65,12 +75,35 @@ pub const ROOT: Level = Level {
 pub const GLOBAL: Level = Level {
     name: "global_defs",
     read: &[
-        "router_id", "vrrp_version", "vrrp_strict", "script_user", "default_interface", "vrrp_garp_master_refresh",
-        "smtp_alert", "smtp_alert_vrrp", "no_email_faults", "notification_email", "notification_email_from", "smtp_server",
-        "smtp_helo_name", "smtp_connect_timeout", "notify_fifo", "vrrp_notify_fifo", "notify_fifo_script",
-        "vrrp_notify_fifo_script", "vrrp_mcast_group4", "vrrp_mcast_group6", "vrrp_down_timer_adverts", "vrrp_garp_interval",
-        "vrrp_gna_interval", "vrrp_garp_master_delay", "vrrp_garp_master_repeat", "vrrp_garp_lower_prio_delay",
-        "vrrp_garp_lower_prio_repeat", "vrrp_garp_master_refresh_repeat", "enable_script_security",
+        "router_id",
+        "vrrp_version",
+        "vrrp_strict",
+        "script_user",
+        "default_interface",
+        "vrrp_garp_master_refresh",
+        "smtp_alert",
+        "smtp_alert_vrrp",
+        "no_email_faults",
+        "notification_email",
+        "notification_email_from",
+        "smtp_server",
+        "smtp_helo_name",
+        "smtp_connect_timeout",
+        "notify_fifo",
+        "vrrp_notify_fifo",
+        "notify_fifo_script",
+        "vrrp_notify_fifo_script",
+        "vrrp_mcast_group4",
+        "vrrp_mcast_group6",
+        "vrrp_down_timer_adverts",
+        "vrrp_garp_interval",
+        "vrrp_gna_interval",
+        "vrrp_garp_master_delay",
+        "vrrp_garp_master_repeat",
+        "vrrp_garp_lower_prio_delay",
+        "vrrp_garp_lower_prio_repeat",
+        "vrrp_garp_master_refresh_repeat",
+        "enable_script_security",
     ],
     others: &[
         ("tmp_config_directory", PROCESS),
@@ -100,7 +133,10 @@ pub const GLOBAL: Level = Level {
         ("no_checker_emails", LVS),
         ("vrrp_min_garp", ANNOUNCES),
         ("vrrp_garp_extra_if", Needless("announce_refresh announces on the interface of each address")),
-        ("vrrp_lower_prio_no_advert", Needless("RFC 9568 6.4.3: a master answers a lower advert with its own")),
+        (
+            "vrrp_lower_prio_no_advert",
+            Needless("RFC 9568 6.4.3: a master answers a lower advert with its own"),
+        ),
         ("vrrp_higher_prio_send_advert", Needless("who stays master announces its addresses again")),
         ("vrrp_iptables", FIREWALL),
         ("vrrp_ipsets", FIREWALL),
@@ -157,7 +193,10 @@ pub const GLOBAL: Level = Level {
         ("vrrp_rx_bufs_policy", BUFFER),
         ("vrrp_rx_bufs_multiplier", BUFFER),
         ("umask", Needless("what it writes only its own user can read")),
-        ("vrrp_startup_delay", Missing("order the unit after what it waits for; `state = \"backup\"` waits three adverts")),
+        (
+            "vrrp_startup_delay",
+            Missing("order the unit after what it waits for; `state = \"backup\"` waits three adverts"),
+        ),
         ("vrrp_delay_after_boot", Missing("order the unit after what it waits for")),
         ("log_unknown_vrids", Needless("`haclusterd doctor --vrid` shows them")),
         ("vmac_prefix", Missing("name each with virtual_mac_interface")),
@@ -177,13 +216,50 @@ pub const GLOBAL: Level = Level {
 pub const INSTANCE: Level = Level {
     name: "vrrp_instance",
     read: &[
-        "state", "interface", "virtual_router_id", "priority", "version", "advert_int", "authentication", "auth_type",
-        "auth_pass", "virtual_ipaddress", "virtual_ipaddress_excluded", "virtual_routes", "virtual_rules", "unicast_peer",
-        "unicast_src_ip", "vrrp_unicast_bind", "mcast_src_ip", "nopreempt", "preempt", "preempt_delay", "accept", "no_accept",
-        "strict_mode", "use_vmac", "track_interface", "track_script", "track_file", "track_process", "garp_master_refresh",
-        "garp_master_delay", "garp_master_repeat", "garp_lower_prio_delay", "garp_lower_prio_repeat",
-        "garp_master_refresh_repeat", "down_timer_adverts", "unicast_ttl", "unicast_fault_no_peer", "v3_checksum_as_v2",
-        "notify", "notify_master", "notify_backup", "notify_fault", "notify_stop", "smtp_alert",
+        "state",
+        "interface",
+        "virtual_router_id",
+        "priority",
+        "version",
+        "advert_int",
+        "authentication",
+        "auth_type",
+        "auth_pass",
+        "virtual_ipaddress",
+        "virtual_ipaddress_excluded",
+        "virtual_routes",
+        "virtual_rules",
+        "unicast_peer",
+        "unicast_src_ip",
+        "vrrp_unicast_bind",
+        "mcast_src_ip",
+        "nopreempt",
+        "preempt",
+        "preempt_delay",
+        "accept",
+        "no_accept",
+        "strict_mode",
+        "use_vmac",
+        "track_interface",
+        "track_script",
+        "track_file",
+        "track_process",
+        "garp_master_refresh",
+        "garp_master_delay",
+        "garp_master_repeat",
+        "garp_lower_prio_delay",
+        "garp_lower_prio_repeat",
+        "garp_master_refresh_repeat",
+        "down_timer_adverts",
+        "unicast_ttl",
+        "unicast_fault_no_peer",
+        "v3_checksum_as_v2",
+        "notify",
+        "notify_master",
+        "notify_backup",
+        "notify_fault",
+        "notify_stop",
+        "smtp_alert",
     ],
     others: &[
         ("vrf", Missing("start the daemon in it (ip vrf exec)")),
@@ -206,20 +282,38 @@ pub const INSTANCE: Level = Level {
         ("owner_ignore_adverts", Needless("an address owner (priority 255) yields to nobody")),
         ("debug", Old),
         ("notify_deleted", Missing("notify_stop is run when a virtual router is removed")),
-        ("notify_master_rx_lower_pri", Missing("a [[hook]] with `reconcile` sets right what another master has changed")),
+        (
+            "notify_master_rx_lower_pri",
+            Missing("a [[hook]] with `reconcile` sets right what another master has changed"),
+        ),
         ("notify_priority_changes", Missing("`haclusterd explain` shows the priority and its terms")),
         ("kernel_rx_buf_size", BUFFER),
         ("linkbeat_use_polling", LINK),
         ("lvs_sync_daemon_interface", LVS),
-        ("auth_hmac", Missing("it is of keepalived 2.4, whose packets are signed; all hosts must leave it out, or use `[[vip]]`, which is encrypted")),
+        (
+            "auth_hmac",
+            Missing(
+                "it is of keepalived 2.4, whose packets are signed; all hosts must leave it out, or use `[[vip]]`, which is encrypted",
+            ),
+        ),
     ],
 };
 
 pub const GROUP: Level = Level {
     name: "vrrp_sync_group",
     read: &[
-        "group", "track_interface", "track_script", "track_file", "track_process", "sync_group_tracking_weight", "notify",
-        "notify_master", "notify_backup", "notify_fault", "notify_stop", "smtp_alert",
+        "group",
+        "track_interface",
+        "track_script",
+        "track_file",
+        "track_process",
+        "sync_group_tracking_weight",
+        "notify",
+        "notify_master",
+        "notify_backup",
+        "notify_fault",
+        "notify_stop",
+        "smtp_alert",
     ],
     others: &[
         ("track_bfd", BFD),
@@ -237,7 +331,17 @@ pub const SCRIPT: Level = Level {
 
 pub const PROCESS_LEVEL: Level = Level {
     name: "vrrp_track_process",
-    read: &["process", "param_match", "weight", "quorum", "quorum_max", "full_command", "delay", "fork_delay", "terminate_delay"],
+    read: &[
+        "process",
+        "param_match",
+        "weight",
+        "quorum",
+        "quorum_max",
+        "full_command",
+        "delay",
+        "fork_delay",
+        "terminate_delay",
+    ],
     others: &[],
 };
 
@@ -246,25 +350,41 @@ pub const FILE: Level = Level { name: "track_file", read: &["file", "weight", "i
 /// Of a word that the reader has no use for.
 pub fn other(level: &Level, statement: &Statement, findings: &mut Findings) {
     let key = statement.key.as_str();
-    let shown = if level.name == ROOT.name || level.name == GLOBAL.name { key.to_owned() } else { format!("{} {key}", level.name) };
+    let shown = if level.name == ROOT.name || level.name == GLOBAL.name {
+        key.to_owned()
+    } else {
+        format!("{} {key}", level.name)
+    };
     match level.others.iter().find(|(word, _)| *word == key) {
-        Some((_, Needless(why))) => findings.add(Kind::Note, &statement.at, format!("{shown} is not needed"), *why),
+        Some((_, Needless(why))) => {
+            findings.add(Kind::Note, &statement.at, format!("{shown} is not needed"), *why)
+        }
         Some((_, Missing(remedy))) => {
             findings.add(Kind::Missing, &statement.at, format!("{shown} has no equivalent"), *remedy);
         }
-        Some((_, Old)) => findings.add(Kind::Note, &statement.at, format!("{shown} is old, and of no effect"), "remove it"),
+        Some((_, Old)) => {
+            findings.add(Kind::Note, &statement.at, format!("{shown} is old, and of no effect"), "remove it")
+        }
         None => unknown(level, statement, findings),
     }
 }
 
 fn unknown(level: &Level, statement: &Statement, findings: &mut Findings) {
-    let known: Vec<&'static str> = level.read.iter().copied().chain(level.others.iter().map(|(word, _)| *word)).collect();
+    let known: Vec<&'static str> =
+        level.read.iter().copied().chain(level.others.iter().map(|(word, _)| *word)).collect();
     let remedy = match hint::nearest(&statement.key, &known) {
         Some(near) => format!("did you mean {near}? keepalived overlooks the line"),
-        None if statement.body.is_some() => "it is left out as a whole; keepalived reads its lines as if they stood outside".into(),
+        None if statement.body.is_some() => {
+            "it is left out as a whole; keepalived reads its lines as if they stood outside".into()
+        }
         None => "keepalived overlooks it as well: remove it".into(),
     };
-    findings.add(Kind::Invalid, &statement.at, format!("{} is no keyword of {}", statement.key, level.name), remedy);
+    findings.add(
+        Kind::Invalid,
+        &statement.at,
+        format!("{} is no keyword of {}", statement.key, level.name),
+        remedy,
+    );
 }
 
 /// A block where one is needed, and none where none is.
@@ -277,7 +397,12 @@ pub fn shape(statement: &Statement, block: bool, findings: &mut Findings) -> boo
         }
         (false, true) => {
             let what = format!("{} takes no block", statement.key);
-            findings.add(Kind::Invalid, &statement.at, what, "remove the braces; what is in them is left out");
+            findings.add(
+                Kind::Invalid,
+                &statement.at,
+                what,
+                "remove the braces; what is in them is left out",
+            );
             true
         }
         _ => true,

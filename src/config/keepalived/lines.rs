@@ -104,7 +104,12 @@ impl Expansion<'_> {
             self.looked_at += 1;
             if self.looked_at + todo.len() > MAX_LINES {
                 let what = format!("the file becomes more than {MAX_LINES} lines");
-                return self.findings.add(Kind::Fatal, at, what, "shorten a ~SEQ, or the definitions that are named here");
+                return self.findings.add(
+                    Kind::Fatal,
+                    at,
+                    what,
+                    "shorten a ~SEQ, or the definitions that are named here",
+                );
             }
             match next {
                 Todo::Define(name, value) => drop(self.definitions.insert(name, value)),
@@ -143,7 +148,12 @@ impl Expansion<'_> {
     fn repeat(&mut self, text: &str, at: &At, todo: &mut Vec<Todo>) {
         let Some((names, rows, rest)) = sequence(text) else {
             let what = format!("{} cannot be read", text.split(')').next().unwrap_or(text));
-            return self.findings.add(Kind::Invalid, at, what, "write ~SEQ(NAME, first, step, last) or ~LST(NAME, a, b)");
+            return self.findings.add(
+                Kind::Invalid,
+                at,
+                what,
+                "write ~SEQ(NAME, first, step, last) or ~LST(NAME, a, b)",
+            );
         };
         let rest: Rc<str> = rest.into();
         for row in rows.into_iter().rev() {
@@ -185,7 +195,12 @@ impl Expansion<'_> {
             if let Some(range) = name.strip_prefix("_RANDOM") {
                 let least = range.split_whitespace().next().unwrap_or("0").to_owned();
                 let what = "a random number would differ at each reading";
-                self.findings.add(Kind::Differs, at, what, "the smallest one is taken; write the one that you want");
+                self.findings.add(
+                    Kind::Differs,
+                    at,
+                    what,
+                    "the smallest one is taken; write the one that you want",
+                );
                 return Some((end, least));
             }
             return self.definitions.get(name).map(|value| (end, value.clone()));
@@ -203,7 +218,9 @@ fn sequence(text: &str) -> Option<Sequence<'_>> {
     let rows = match kind {
         "~LST" => return list(inner, rest.trim_start()),
         "~SEQ" => numbers(inner, |n| n.to_string()),
-        "~SEQx" => numbers(inner, |n| if n < 0 { format!("-{:x}", n.unsigned_abs()) } else { format!("{n:x}") }),
+        "~SEQx" => {
+            numbers(inner, |n| if n < 0 { format!("-{:x}", n.unsigned_abs()) } else { format!("{n:x}") })
+        }
         _ => None,
     }?;
     let name = inner.split(',').next()?.trim();
@@ -211,7 +228,8 @@ fn sequence(text: &str) -> Option<Sequence<'_>> {
 }
 
 fn numbers(inner: &str, show: impl Fn(i64) -> String) -> Option<Vec<Vec<String>>> {
-    let values: Vec<i64> = inner.split(',').skip(1).map(|word| integer(word.trim())).collect::<Option<_>>()?;
+    let values: Vec<i64> =
+        inner.split(',').skip(1).map(|word| integer(word.trim())).collect::<Option<_>>()?;
     let (start, step, end) = match values[..] {
         [end] => (if end > 0 { 1 } else { -1 }, if end > 0 { 1 } else { -1 }, end),
         [start, end] => (start, if end >= start { 1 } else { -1 }, end),
@@ -279,7 +297,8 @@ mod tests {
 
     #[test]
     fn a_definition_is_looked_up_when_it_is_named() {
-        let text = "$BASE=10.2.${SUB}\n$SUB=0\n${BASE}.100/32\n$SUB=10\n${BASE}.100/32\n$BASE end $NONE ${NONE}\n";
+        let text =
+            "$BASE=10.2.${SUB}\n$SUB=0\n${BASE}.100/32\n$SUB=10\n${BASE}.100/32\n$BASE end $NONE ${NONE}\n";
         assert_eq!(lines(text), ["10.2.0.100/32", "10.2.10.100/32", "10.2.10 end $NONE ${NONE}"]);
         assert_eq!(lines("$IF=@lb1\n$IF priority 240\n$NO=@x\n$NO priority 1"), ["priority 240"]);
         assert_eq!(lines("$ P=1\n$P = 1\n"), ["$ P=1", "$P = 1"]);
@@ -291,9 +310,18 @@ mod tests {
         let text = "$RS= \\\nreal ${VS}.${N} { \\\n  weight 1 \\\n}\n$ALL= \\\nvirtual ${VS} { \\\n  $N=1 \\\n  $RS \\\n  \
                     $N=2 \\\n  $RS \\\n}\n$VS=a\n$ALL\n$VS=b\n$ALL\n";
         let one = |vs: &str| -> Vec<String> {
-            [&format!("virtual {vs} {{"), &format!("real {vs}.1 {{"), "weight 1", "}", &format!("real {vs}.2 {{"), "weight 1", "}", "}"]
-                .map(str::to_owned)
-                .to_vec()
+            [
+                &format!("virtual {vs} {{"),
+                &format!("real {vs}.1 {{"),
+                "weight 1",
+                "}",
+                &format!("real {vs}.2 {{"),
+                "weight 1",
+                "}",
+                "}",
+            ]
+            .map(str::to_owned)
+            .to_vec()
         };
         assert_eq!(lines(text), [one("a"), one("b")].concat());
     }
@@ -305,7 +333,14 @@ mod tests {
         assert_eq!(lines("~SEQx(N, 0x90, 0x10, 0xa0) ${N}"), ["90", "a0"]);
         assert_eq!(lines("~SEQ(A,2,1) ~LST(B,x,y) ${A}${B}"), ["2x", "2y", "1x", "1y"]);
         assert_eq!(lines("~LST({A, B}, {10,1},{20,4}) ${A}.${B}"), ["10.1", "20.4"]);
-        for bad in ["~SEQ(N,1,0,4) x", "~SEQ(N,1,-1,4) x", "~SEQ(N) x", "~LST(N) x", "~SEQ(N,1 x", "~SEQ(N,0,99999999) x"] {
+        for bad in [
+            "~SEQ(N,1,0,4) x",
+            "~SEQ(N,1,-1,4) x",
+            "~SEQ(N) x",
+            "~LST(N) x",
+            "~SEQ(N,1 x",
+            "~SEQ(N,0,99999999) x",
+        ] {
             let (lines, findings) = expanded(bad);
             assert_eq!((lines.len(), findings.all.len()), (0, 1), "{bad}");
         }
@@ -313,7 +348,9 @@ mod tests {
 
     #[test]
     fn what_would_never_end_is_an_error() {
-        for text in ["$A=$A\n$A", "$A=x${A}y\n${A}", "$A=${B}${B}\n$B=${A}${A}\n${A}", "$A= \\\n x \\\n $A\n$A"] {
+        for text in
+            ["$A=$A\n$A", "$A=x${A}y\n${A}", "$A=${B}${B}\n$B=${A}${A}\n${A}", "$A= \\\n x \\\n $A\n$A"]
+        {
             assert!(expanded(text).1.is_fatal(), "{text}");
         }
         let many = "~SEQ(A,1,60000) ~SEQ(B,1,60000) x";

@@ -87,9 +87,17 @@ const INT: Form = Number(0, i32::MAX as i64);
 const HOUR: Form = Time(4294.0);
 
 /// Of virtual servers, real servers and checkers alike.
-const TIMES: Table = &[("alpha", On), ("connect_timeout", HOUR), ("retry", INT), ("delay_before_retry", HOUR), ("warmup", HOUR), ("delay_loop", HOUR)];
+const TIMES: Table = &[
+    ("alpha", On),
+    ("connect_timeout", HOUR),
+    ("retry", INT),
+    ("delay_before_retry", HOUR),
+    ("warmup", HOUR),
+    ("delay_loop", HOUR),
+];
 
-const SCHEDULERS: &[&str] = &["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos"];
+const SCHEDULERS: &[&str] =
+    &["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos"];
 
 const SERVER: Table = &[
     ("lvs_sched", OneOf(SCHEDULERS)),
@@ -152,7 +160,8 @@ const CONNECTION: Table = &[
     ("nb_get_retry", INT),
 ];
 
-const HTTP: Table = &[("http_protocol", Words), ("fast_recovery", On), ("virtualhost", Words), ("enable_sni", On)];
+const HTTP: Table =
+    &[("http_protocol", Words), ("fast_recovery", On), ("virtualhost", Words), ("enable_sni", On)];
 
 const URL: Table = &[
     ("path", Words),
@@ -176,7 +185,13 @@ const CHECKERS: &[(&str, Table, bool)] = &[
     ("DNS_CHECK", &[("type", Words), ("name", Words)], true),
     (
         "MISC_CHECK",
-        &[("misc_path", Form::Command), ("misc_timeout", HOUR), ("misc_dynamic", On), ("user", Words), ("log_all_failures", On)],
+        &[
+            ("misc_path", Form::Command),
+            ("misc_timeout", HOUR),
+            ("misc_dynamic", On),
+            ("user", Words),
+            ("log_all_failures", On),
+        ],
         false,
     ),
     ("BFD_CHECK", &[("name", Words)], false),
@@ -191,10 +206,13 @@ const CHECKERS: &[(&str, Table, bool)] = &[
 
 pub fn server(s: &Statement, findings: &mut Findings) -> Option<VirtualServer> {
     let target = target(s, findings)?;
-    let mut server = VirtualServer { at: s.at.clone(), target, settings: Settings::new(), real_servers: Vec::new() };
+    let mut server =
+        VirtualServer { at: s.at.clone(), target, settings: Settings::new(), real_servers: Vec::new() };
     for inner in s.inner() {
         match inner.key.as_str() {
-            "real_server" if shape(inner, true, findings) => server.real_servers.extend(real(inner, findings)),
+            "real_server" if shape(inner, true, findings) => {
+                server.real_servers.extend(real(inner, findings))
+            }
             "real_server" => {}
             // A host's own checks of the SMTP kind, as very old files have them.
             _ => setting(&mut server.settings, "virtual_server", &[SERVER, TIMES], inner, findings),
@@ -221,7 +239,12 @@ fn target(s: &Statement, findings: &mut Findings) -> Option<Target> {
 fn port(s: &Statement, word: Option<&str>, findings: &mut Findings) -> Option<u16> {
     let port = word.map_or(Some(0), |word| word.parse().ok());
     if port.is_none() {
-        invalid(findings, s, format!("{} is no port", word.unwrap_or_default()), "write a number from 1 to 65535");
+        invalid(
+            findings,
+            s,
+            format!("{} is no port", word.unwrap_or_default()),
+            "write a number from 1 to 65535",
+        );
     }
     port
 }
@@ -229,7 +252,8 @@ fn port(s: &Statement, word: Option<&str>, findings: &mut Findings) -> Option<u1
 fn real(s: &Statement, findings: &mut Findings) -> Option<RealServer> {
     let address = text(findings, s).and_then(|word| address(findings, s, word))?;
     let port = port(s, s.arg(1), findings)?;
-    let mut server = RealServer { at: s.at.clone(), address, port, settings: Settings::new(), checkers: Vec::new() };
+    let mut server =
+        RealServer { at: s.at.clone(), address, port, settings: Settings::new(), checkers: Vec::new() };
     for inner in s.inner() {
         match CHECKERS.iter().find(|(kind, ..)| *kind == inner.key) {
             Some((kind, own, connects)) => {
@@ -243,7 +267,13 @@ fn real(s: &Statement, findings: &mut Findings) -> Option<RealServer> {
     Some(server)
 }
 
-fn checker(kind: &'static str, own: Table, connects: bool, s: &Statement, findings: &mut Findings) -> Checker {
+fn checker(
+    kind: &'static str,
+    own: Table,
+    connects: bool,
+    s: &Statement,
+    findings: &mut Findings,
+) -> Checker {
     let mut checker = Checker { at: s.at.clone(), kind, settings: Settings::new(), urls: Vec::new() };
     let connection: Table = if connects { CONNECTION } else { &[] };
     for inner in s.inner() {
@@ -255,7 +285,9 @@ fn checker(kind: &'static str, own: Table, connects: bool, s: &Statement, findin
             }
             // Where it connects may stand in a block of its own.
             "host" if kind == "SMTP_CHECK" && inner.body.is_some() => {
-                inner.inner().iter().for_each(|line| setting(&mut checker.settings, "host", &[CONNECTION, TIMES], line, findings));
+                inner.inner().iter().for_each(|line| {
+                    setting(&mut checker.settings, "host", &[CONNECTION, TIMES], line, findings)
+                });
             }
             _ => setting(&mut checker.settings, kind, &[own, connection, TIMES], inner, findings),
         }
@@ -263,8 +295,15 @@ fn checker(kind: &'static str, own: Table, connects: bool, s: &Statement, findin
     checker
 }
 
-fn setting(settings: &mut Settings, level: &'static str, tables: &[Table], s: &Statement, findings: &mut Findings) {
-    let Some((key, form)) = tables.iter().flat_map(|table| table.iter()).find(|(key, _)| *key == s.key) else {
+fn setting(
+    settings: &mut Settings,
+    level: &'static str,
+    tables: &[Table],
+    s: &Statement,
+    findings: &mut Findings,
+) {
+    let Some((key, form)) = tables.iter().flat_map(|table| table.iter()).find(|(key, _)| *key == s.key)
+    else {
         return grammar::other(&Level { name: level, read: &[], others: &[] }, s, findings);
     };
     shape(s, false, findings);
@@ -284,7 +323,12 @@ fn value(form: Form, s: &Statement, findings: &mut Findings) -> Option<Value> {
         OneOf(known) => {
             let word = text(findings, s)?;
             if !known.contains(&word) {
-                invalid(findings, s, format!("{} {word} is not known", s.key), format!("write one of {}", known.join(", ")));
+                invalid(
+                    findings,
+                    s,
+                    format!("{} {word} is not known", s.key),
+                    format!("write one of {}", known.join(", ")),
+                );
                 return None;
             }
             Some(words())

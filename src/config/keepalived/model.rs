@@ -65,9 +65,23 @@ pub struct Tracker {
 
 #[derive(Debug)]
 pub enum Watch {
-    Script { command: Command, interval: Duration, timeout: Option<Duration>, rise: u32, fall: u32, init_fail: bool },
-    Process { words: Vec<String>, whole: bool, quorum: u32, quorum_max: Option<u32> },
-    File { path: String },
+    Script {
+        command: Command,
+        interval: Duration,
+        timeout: Option<Duration>,
+        rise: u32,
+        fall: u32,
+        init_fail: bool,
+    },
+    Process {
+        words: Vec<String>,
+        whole: bool,
+        quorum: u32,
+        quorum_max: Option<u32>,
+    },
+    File {
+        path: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -52,7 +52,8 @@ pub fn read(path: &Path, findings: &mut Findings) -> Vec<Raw> {
 /// The text of one file, for tests and fuzzing; it includes nothing.
 pub fn lines_of(text: &str, path: &Path) -> Vec<Raw> {
     let mut findings = Findings::default();
-    let mut source = Source { findings: &mut findings, lines: Vec::new(), includes: false, files: 0, bytes: 0 };
+    let mut source =
+        Source { findings: &mut findings, lines: Vec::new(), includes: false, files: 0, bytes: 0 };
     source.text(text, path, 0);
     source.lines
 }
@@ -99,7 +100,9 @@ impl Source<'_> {
         for pattern in braces(pattern) {
             let full = dir.join(&pattern);
             let paths: Vec<PathBuf> = match glob::glob(&full.to_string_lossy()) {
-                Ok(paths) => paths.filter_map(Result::ok).filter(|path| !path.is_dir()).take(MAX_FILES).collect(),
+                Ok(paths) => {
+                    paths.filter_map(Result::ok).filter(|path| !path.is_dir()).take(MAX_FILES).collect()
+                }
                 Err(_) => Vec::new(),
             };
             found |= !paths.is_empty();
@@ -145,7 +148,10 @@ fn uncomment(line: &str) -> (String, Option<String>) {
                 code.pop();
             }
             '#' | '!' if !quoted => {
-                return (code.trim_end().to_owned(), Some(line[at..].trim_start_matches(['#', '!']).trim().to_owned()));
+                return (
+                    code.trim_end().to_owned(),
+                    Some(line[at..].trim_start_matches(['#', '!']).trim().to_owned()),
+                );
             }
             '"' if !escaped => quoted = !quoted,
             _ => {}

@@ -56,7 +56,8 @@ pub fn build(lines: Vec<Line>, findings: &mut Findings) -> Vec<Statement> {
     }
     if let (2.., Some(at)) = (builder.levels.len(), last) {
         let opened = builder.levels.iter().rev().nth(1).and_then(|level| level.last());
-        let opened = opened.map_or(String::new(), |one| format!(": that of {} in line {}", one.key, one.at.line));
+        let opened =
+            opened.map_or(String::new(), |one| format!(": that of {} in line {}", one.key, one.at.line));
         builder.findings.add(Kind::Fatal, &at, format!("a }} is missing{opened}"), "close the block");
     }
     builder.levels.swap_remove(0)
@@ -91,7 +92,12 @@ impl Builder<'_> {
 
     fn open(&mut self, at: &At) {
         if !std::mem::take(&mut self.may_open) {
-            return self.findings.add(Kind::Fatal, at, "a { belongs to nothing", "remove it, or write what it opens");
+            return self.findings.add(
+                Kind::Fatal,
+                at,
+                "a { belongs to nothing",
+                "remove it, or write what it opens",
+            );
         }
         if self.levels.len() > MAX_DEPTH {
             let what = format!("more than {MAX_DEPTH} blocks are within each other");
@@ -148,7 +154,12 @@ impl Builder<'_> {
         }
         if quote.is_some() {
             lexer.word = None;
-            self.findings.add(Kind::Invalid, at, "a quote is not closed", "what comes after it is left out: close it");
+            self.findings.add(
+                Kind::Invalid,
+                at,
+                "a quote is not closed",
+                "what comes after it is left out: close it",
+            );
         }
         lexer.end();
         lexer.tokens
@@ -157,8 +168,16 @@ impl Builder<'_> {
 
 /// These are read again as a command with its arguments, so their quotes may be single, and escapes stay.
 fn names_a_command(key: &str) -> bool {
-    matches!(key, "script" | "misc_path" | "quorum_up" | "quorum_down" | "startup_script" | "shutdown_script" | "process")
-        || key.starts_with("notify") && key != "notify_fifo" && key != "notification_email"
+    matches!(
+        key,
+        "script"
+            | "misc_path"
+            | "quorum_up"
+            | "quorum_down"
+            | "startup_script"
+            | "shutdown_script"
+            | "process"
+    ) || key.starts_with("notify") && key != "notify_fifo" && key != "notification_email"
         || key.ends_with("_fifo_script")
 }
 
@@ -244,7 +263,11 @@ mod tests {
             ("a {\n{\n}\n}", "k.conf:2: a { belongs to nothing; "),
         ] {
             let (_, findings) = built(text);
-            assert!(findings.is_fatal() && findings.all[0].to_string().starts_with(said), "{:?}", findings.all);
+            assert!(
+                findings.is_fatal() && findings.all[0].to_string().starts_with(said),
+                "{:?}",
+                findings.all
+            );
         }
         assert!(built(&"a {\n".repeat(100)).1.is_fatal());
     }

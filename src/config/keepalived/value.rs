@@ -24,7 +24,12 @@ impl Statement {
     }
 }
 
-pub fn invalid(findings: &mut Findings, statement: &Statement, what: impl Into<String>, remedy: impl Into<String>) {
+pub fn invalid(
+    findings: &mut Findings,
+    statement: &Statement,
+    what: impl Into<String>,
+    remedy: impl Into<String>,
+) {
     findings.add(Kind::Invalid, &statement.at, what, remedy);
 }
 
@@ -43,7 +48,11 @@ pub fn number(findings: &mut Findings, statement: &Statement, range: RangeInclus
     let word = text(findings, statement)?;
     let value = parse_number(word).filter(|n| range.contains(n));
     if value.is_none() {
-        let remedy = format!("write a number from {} to {}; keepalived goes on by its default", range.start(), range.end());
+        let remedy = format!(
+            "write a number from {} to {}; keepalived goes on by its default",
+            range.start(),
+            range.end()
+        );
         invalid(findings, statement, format!("{} {word} is out of range", statement.key), remedy);
     }
     value
@@ -65,11 +74,19 @@ pub fn parse_number(word: &str) -> Option<i64> {
 }
 
 /// Seconds, with a fraction.
-pub fn seconds(findings: &mut Findings, statement: &Statement, range: RangeInclusive<f64>) -> Option<Duration> {
+pub fn seconds(
+    findings: &mut Findings,
+    statement: &Statement,
+    range: RangeInclusive<f64>,
+) -> Option<Duration> {
     let word = text(findings, statement)?;
     let value = decimal(word).filter(|n| range.contains(n));
     if value.is_none() {
-        let remedy = format!("write seconds from {} to {}; keepalived goes on by its default", range.start(), range.end());
+        let remedy = format!(
+            "write seconds from {} to {}; keepalived goes on by its default",
+            range.start(),
+            range.end()
+        );
         invalid(findings, statement, format!("{} {word} is out of range", statement.key), remedy);
     }
     value.map(|seconds| Duration::from_micros((seconds * 1e6).round() as u64))
@@ -97,7 +114,12 @@ pub fn boolean(findings: &mut Findings, statement: &Statement) -> Option<bool> {
 pub fn address(findings: &mut Findings, statement: &Statement, word: &str) -> Option<IpAddr> {
     let address = word.parse().ok();
     if address.is_none() {
-        invalid(findings, statement, format!("{word} is no address"), "keepalived leaves it out: mend or remove it");
+        invalid(
+            findings,
+            statement,
+            format!("{word} is no address"),
+            "keepalived leaves it out: mend or remove it",
+        );
     }
     address
 }
@@ -109,7 +131,12 @@ pub fn command(findings: &mut Findings, statement: &Statement) -> Option<Command
         // What was in single quotes is one word already.
         Ok(words) => words,
         Err(why) => {
-            invalid(findings, statement, format!("the command of {} cannot be read: {why}", statement.key), "mend the quotes");
+            invalid(
+                findings,
+                statement,
+                format!("the command of {} cannot be read: {why}", statement.key),
+                "mend the quotes",
+            );
             return None;
         }
     };
@@ -132,9 +159,20 @@ mod tests {
 
     #[test]
     fn numbers_are_read_as_c_reads_them() {
-        for (word, value) in [("10", Some(10)), ("-0x10", Some(-16)), ("010", Some(8)), ("09", None), ("--1", None), ("", None), ("1x", None)] {
+        for (word, value) in [
+            ("10", Some(10)),
+            ("-0x10", Some(-16)),
+            ("010", Some(8)),
+            ("09", None),
+            ("--1", None),
+            ("", None),
+            ("1x", None),
+        ] {
             assert_eq!(parse_number(word), value, "{word}");
         }
-        assert_eq!((decimal("0.5"), decimal("-1"), decimal("1e3"), decimal(".5")), (Some(0.5), None, None, Some(0.5)));
+        assert_eq!(
+            (decimal("0.5"), decimal("-1"), decimal("1e3"), decimal(".5")),
+            (Some(0.5), None, None, Some(0.5))
+        );
     }
 }

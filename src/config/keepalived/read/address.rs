@@ -8,9 +8,15 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 
 pub fn read(statement: &Statement, findings: &mut Findings) -> Option<Address> {
-    let (ip, length) = statement.key.split_once('/').map_or((statement.key.as_str(), None), |(ip, n)| (ip, Some(n)));
+    let (ip, length) =
+        statement.key.split_once('/').map_or((statement.key.as_str(), None), |(ip, n)| (ip, Some(n)));
     let Ok(ip) = ip.parse::<IpAddr>() else {
-        invalid(findings, statement, format!("{} is no address", statement.key), "keepalived leaves it out: mend or remove it");
+        invalid(
+            findings,
+            statement,
+            format!("{} is no address", statement.key),
+            "keepalived leaves it out: mend or remove it",
+        );
         return None;
     };
     let net = net(ip, length, statement, findings);
@@ -26,7 +32,12 @@ fn net(ip: IpAddr, length: Option<&str>, statement: &Statement, findings: &mut F
     let whole = if ip.is_ipv4() { 32 } else { 128 };
     let length = length.map_or(Some(whole), |text| text.parse().ok().filter(|length| *length <= whole));
     if length.is_none() {
-        invalid(findings, statement, format!("{} has no such length", statement.key), format!("/{whole} is taken: write 0 to {whole}"));
+        invalid(
+            findings,
+            statement,
+            format!("{} has no such length", statement.key),
+            format!("/{whole} is taken: write 0 to {whole}"),
+        );
     }
     IpNet::new_assert(ip, length.unwrap_or(whole))
 }
@@ -40,22 +51,46 @@ fn attribute<'w>(
 ) {
     let mut differs = |what: String, remedy: &str| findings.add(Kind::Differs, &statement.at, what, remedy);
     let ip = address.net.addr();
-    let takes = matches!(word, "dev" | "label" | "brd" | "broadcast" | "scope" | "peer" | "preferred_lft" | "track_group");
+    let takes = matches!(
+        word,
+        "dev" | "label" | "brd" | "broadcast" | "scope" | "peer" | "preferred_lft" | "track_group"
+    );
     let value = if takes { words.next() } else { None };
     match (word, value) {
         (_, None) if takes => {
-            invalid(findings, statement, format!("{ip}: {word} has no value"), "write one, or remove the word");
+            invalid(
+                findings,
+                statement,
+                format!("{ip}: {word} has no value"),
+                "write one, or remove the word",
+            );
         }
         ("dev", Some(name)) => address.interface = Some(name.to_owned()),
         ("label", Some(name)) => address.label = Some(name.to_owned()),
-        ("brd" | "broadcast", Some(_)) => differs(format!("{ip} gets no broadcast address"), "the kernel needs none"),
+        ("brd" | "broadcast", Some(_)) => {
+            differs(format!("{ip} gets no broadcast address"), "the kernel needs none")
+        }
         ("scope", Some("global" | "0")) => {}
-        ("scope", Some(scope)) => differs(format!("{ip} gets the scope global, not {scope}"), "remove it, or look whether anything depends on it"),
-        ("peer", Some(_)) => findings.add(Kind::Missing, &statement.at, format!("{ip}: a peer address has no equivalent"), "write the address alone"),
-        ("preferred_lft", Some(_)) => differs(format!("{ip} is never chosen as source by the kernel itself"), "bind to it, or write `src` in a route"),
+        ("scope", Some(scope)) => differs(
+            format!("{ip} gets the scope global, not {scope}"),
+            "remove it, or look whether anything depends on it",
+        ),
+        ("peer", Some(_)) => findings.add(
+            Kind::Missing,
+            &statement.at,
+            format!("{ip}: a peer address has no equivalent"),
+            "write the address alone",
+        ),
+        ("preferred_lft", Some(_)) => differs(
+            format!("{ip} is never chosen as source by the kernel itself"),
+            "bind to it, or write `src` in a route",
+        ),
         // What they ask for is so already, or nothing for addresses that move.
         ("noprefixroute" | "nodad" | "-nodad" | "home" | "mngtmpaddr" | "autojoin", None) => {}
-        ("no_track", None) => differs(format!("{ip}: an address that somebody removes is added again"), "no_track is not needed"),
+        ("no_track", None) => differs(
+            format!("{ip}: an address that somebody removes is added again"),
+            "no_track is not needed",
+        ),
         ("use_vmac", None) => findings.add(
             Kind::Missing,
             &statement.at,
@@ -63,13 +98,19 @@ fn attribute<'w>(
             "give it a virtual router of its own",
         ),
         ("track_group", Some(_)) => differs(format!("{ip}: track_group has no meaning here"), "remove it"),
-        _ => invalid(findings, statement, format!("{ip}: {word} is not known here"), "keepalived overlooks it as well: one address stands on one line"),
+        _ => invalid(
+            findings,
+            statement,
+            format!("{ip}: {word} is not known here"),
+            "keepalived overlooks it as well: one address stands on one line",
+        ),
     }
 }
 
 /// In iproute2's order and words: the destination first, and one word for each thing.
 pub fn route(statement: &Statement, findings: &mut Findings) -> Way {
-    const TYPES: [&str; 7] = ["unicast", "local", "blackhole", "unreachable", "prohibit", "throw", "broadcast"];
+    const TYPES: [&str; 7] =
+        ["unicast", "local", "blackhole", "unreachable", "prohibit", "throw", "broadcast"];
     let all = statement.words();
     let (mut kind, mut to, mut rest) = (None, None, Vec::new());
     let mut words = all.split_whitespace();
@@ -85,7 +126,10 @@ pub fn route(statement: &Statement, findings: &mut Findings) -> Way {
                 words.next();
             }
             _ if TYPES.contains(&word) && kind.is_none() && to.is_none() => kind = Some(word),
-            _ if to.is_none() && rest.is_empty() && (word == "default" || word.starts_with(|c: char| c.is_ascii_hexdigit())) => {
+            _ if to.is_none()
+                && rest.is_empty()
+                && (word == "default" || word.starts_with(|c: char| c.is_ascii_hexdigit())) =>
+            {
                 to = Some(word);
             }
             // A word with its value, or one that stands alone.

@@ -30,8 +30,12 @@ fn one(global: &mut Global, s: &Statement, findings: &mut Findings) {
             "notify_fifo" | "vrrp_notify_fifo" => fifo(global, s, findings),
             "notify_fifo_script" | "vrrp_notify_fifo_script" => global.fifo_script = command(findings, s),
             "vrrp_mcast_group4" | "vrrp_mcast_group6" => multicast(s, findings),
-            _ if s.key.starts_with("vrrp_garp") || s.key.starts_with("vrrp_gna") || s.key.starts_with("vrrp_down") => {
-                global.garp_refresh = announcing(s, &s.key["vrrp_".len()..], findings).or(global.garp_refresh);
+            _ if s.key.starts_with("vrrp_garp")
+                || s.key.starts_with("vrrp_gna")
+                || s.key.starts_with("vrrp_down") =>
+            {
+                global.garp_refresh =
+                    announcing(s, &s.key["vrrp_".len()..], findings).or(global.garp_refresh);
             }
             _ => mail(global, s, findings),
         }
@@ -55,7 +59,12 @@ fn mail(global: &mut Global, s: &Statement, findings: &mut Findings) {
             let Some(host) = text(findings, s) else { return };
             let port = s.arg(1).map(|port| port.parse().ok().filter(|port| *port > 0));
             if let Some(None) = port {
-                invalid(findings, s, format!("smtp_server {}: no such port", s.arg(1).unwrap_or_default()), "write 1 to 65535");
+                invalid(
+                    findings,
+                    s,
+                    format!("smtp_server {}: no such port", s.arg(1).unwrap_or_default()),
+                    "write 1 to 65535",
+                );
             }
             global.mail.server = Some((host.to_owned(), port.flatten().unwrap_or(25)));
         }
@@ -66,7 +75,12 @@ fn mail(global: &mut Global, s: &Statement, findings: &mut Findings) {
 fn fifo(global: &mut Global, s: &Statement, findings: &mut Findings) {
     let Some(path) = text(findings, s) else { return };
     if global.fifo.as_deref().is_some_and(|other| other != path) {
-        findings.add(Kind::Missing, &s.at, "a second FIFO has no equivalent", "let one reader have both uses");
+        findings.add(
+            Kind::Missing,
+            &s.at,
+            "a second FIFO has no equivalent",
+            "let one reader have both uses",
+        );
     }
     global.fifo.get_or_insert_with(|| path.to_owned());
 }
@@ -105,7 +119,9 @@ pub fn announcing(s: &Statement, key: &str, findings: &mut Findings) -> Option<D
             let asked = number(findings, s, 0..=86400);
             let delay = key.ends_with("delay");
             match asked.filter(|n| *n > if delay { 5 } else { 10 }) {
-                Some(_) => findings.add(Kind::Differs, &s.at, format!("{} is more than haclusterd does", s.key), own),
+                Some(_) => {
+                    findings.add(Kind::Differs, &s.at, format!("{} is more than haclusterd does", s.key), own)
+                }
                 None => findings.add(Kind::Note, &s.at, format!("{} is not needed", s.key), own),
             }
         }

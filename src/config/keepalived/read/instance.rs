@@ -24,7 +24,12 @@ pub fn read(model: &mut Model, statement: &Statement, findings: &mut Findings) {
     let Some(name) = name(statement, findings) else { return };
     if model.instances.iter().any(|instance| instance.name == name) {
         let what = format!("the instance {name} is there already");
-        return invalid(findings, statement, what, "keepalived leaves the second one out: give it another name");
+        return invalid(
+            findings,
+            statement,
+            what,
+            "keepalived leaves the second one out: give it another name",
+        );
     }
     let mut instance = empty(statement, name);
     for inner in statement.inner() {
@@ -83,7 +88,8 @@ fn one(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
         "version" => instance.version = global::version(s, findings).or(instance.version),
         "advert_int" => {
             let seconds = seconds(findings, s, 0.01..=255.0);
-            instance.advert_int = seconds.map(|seconds| (s.at.clone(), seconds)).or(instance.advert_int.take());
+            instance.advert_int =
+                seconds.map(|seconds| (s.at.clone(), seconds)).or(instance.advert_int.take());
         }
         "authentication" => s.inner().iter().for_each(|inner| one(instance, inner, findings)),
         "auth_type" => authentication(instance, s, findings),
@@ -92,7 +98,9 @@ fn one(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
         "virtual_ipaddress_excluded" => {
             instance.excluded.extend(s.inner().iter().filter_map(|line| address::read(line, findings)));
         }
-        "virtual_routes" => instance.routes.extend(s.inner().iter().map(|line| address::route(line, findings))),
+        "virtual_routes" => {
+            instance.routes.extend(s.inner().iter().map(|line| address::route(line, findings)))
+        }
         "virtual_rules" => instance.rules.extend(s.inner().iter().map(address::rule)),
         "unicast_peer" => s.inner().iter().for_each(|line| peer(instance, line, findings)),
         "unicast_src_ip" | "mcast_src_ip" | "vrrp_unicast_bind" => {
@@ -121,7 +129,12 @@ fn timers(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
         }
         "unicast_ttl" => {
             if number(findings, s, 0..=255).is_some_and(|ttl| ttl != 255) {
-                findings.add(Kind::Differs, &s.at, "adverts are sent with TTL 255, as RFC 9568 5.1.1.3 wants", "remove it; a peer's max_ttl must allow 255");
+                findings.add(
+                    Kind::Differs,
+                    &s.at,
+                    "adverts are sent with TTL 255, as RFC 9568 5.1.1.3 wants",
+                    "remove it; a peer's max_ttl must allow 255",
+                );
             }
         }
         "unicast_fault_no_peer" => {}
@@ -148,7 +161,12 @@ fn authentication(instance: &mut Instance, s: &Statement, findings: &mut Finding
     match text(findings, s) {
         Some("AH") => instance.ah = true,
         Some("PASS") | None => {}
-        Some(word) => invalid(findings, s, format!("{word} is no auth_type"), "write PASS or AH; keepalived goes on without"),
+        Some(word) => invalid(
+            findings,
+            s,
+            format!("{word} is no auth_type"),
+            "write PASS or AH; keepalived goes on without",
+        ),
     }
 }
 
@@ -169,7 +187,12 @@ fn addresses(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
         let first = instance.addresses.first().map(|first| first.net.addr().is_ipv6());
         if first.is_some_and(|ipv6| ipv6 != address.net.addr().is_ipv6()) {
             let what = format!("{} is not of the family of the first address", address.net.addr());
-            invalid(findings, line, what, "keepalived leaves it out: write it into virtual_ipaddress_excluded");
+            invalid(
+                findings,
+                line,
+                what,
+                "keepalived leaves it out: write it into virtual_ipaddress_excluded",
+            );
             continue;
         }
         instance.addresses.push(address);
@@ -188,9 +211,19 @@ fn peer(instance: &mut Instance, line: &Statement, findings: &mut Findings) {
 fn complete(instance: &Instance, s: &Statement, findings: &mut Findings) {
     let name = &instance.name;
     if instance.vrid.is_none() {
-        invalid(findings, s, format!("{name} has no virtual_router_id"), "keepalived leaves the instance out: write one from 1 to 255");
+        invalid(
+            findings,
+            s,
+            format!("{name} has no virtual_router_id"),
+            "keepalived leaves the instance out: write one from 1 to 255",
+        );
     }
     if instance.addresses.is_empty() {
-        invalid(findings, s, format!("{name} has no address in virtual_ipaddress"), "write one; those in virtual_ipaddress_excluded are not advertised");
+        invalid(
+            findings,
+            s,
+            format!("{name} has no address in virtual_ipaddress"),
+            "write one; those in virtual_ipaddress_excluded are not advertised",
+        );
     }
 }

@@ -49,7 +49,12 @@ fn all_comments(statement: &Statement) -> Vec<String> {
 
 fn name<'s>(statement: &'s Statement, findings: &mut Findings) -> Option<&'s str> {
     if statement.arg(0).is_none() {
-        invalid(findings, statement, format!("{} has no name", statement.key), "write one after it; the block is left out");
+        invalid(
+            findings,
+            statement,
+            format!("{} has no name", statement.key),
+            "write one after it; the block is left out",
+        );
     }
     statement.arg(0)
 }
@@ -80,7 +85,12 @@ fn settle(model: &mut Model, findings: &mut Findings) {
         });
         if group.members.len() < 2 {
             let what = format!("the sync group {} has fewer than two instances", group.name);
-            findings.add(Kind::Invalid, &group.at, what, "a group is for two and more: remove it, or name the others");
+            findings.add(
+                Kind::Invalid,
+                &group.at,
+                what,
+                "a group is for two and more: remove it, or name the others",
+            );
         }
     }
 }
@@ -89,7 +99,12 @@ fn group(model: &mut Model, statement: &Statement, findings: &mut Findings) {
     let Some(name) = name(statement, findings) else { return };
     if model.groups.iter().any(|group| group.name == name) {
         let what = format!("the sync group {name} is there already");
-        return invalid(findings, statement, what, "keepalived leaves the second one out: give it another name");
+        return invalid(
+            findings,
+            statement,
+            what,
+            "keepalived leaves the second one out: give it another name",
+        );
     }
     let mut group = Group {
         at: statement.at.clone(),
@@ -104,7 +119,8 @@ fn group(model: &mut Model, statement: &Statement, findings: &mut Findings) {
         match inner.key.as_str() {
             "group" if shape(inner, true, findings) => {
                 for member in inner.inner() {
-                    let names = std::iter::once(member.key.as_str()).chain(member.args.iter().map(|word| &*word.text));
+                    let names = std::iter::once(member.key.as_str())
+                        .chain(member.args.iter().map(|word| &*word.text));
                     group.members.extend(names.map(|name| (member.at.clone(), name.to_owned())));
                 }
             }
@@ -134,7 +150,12 @@ fn notify(notify: &mut Notify, level: &Level, statement: &Statement, findings: &
         _ => return grammar::other(level, statement, findings),
     };
     if place.is_some() {
-        return invalid(findings, statement, format!("{} is given twice", statement.key), "keepalived runs the first one: remove this one");
+        return invalid(
+            findings,
+            statement,
+            format!("{} is given twice", statement.key),
+            "keepalived runs the first one: remove this one",
+        );
     }
     *place = command(findings, statement);
 }

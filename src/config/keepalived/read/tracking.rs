@@ -16,7 +16,12 @@ pub fn tracker(model: &mut Model, statement: &Statement, findings: &mut Findings
     let same = |other: &Tracker| other.name == name && kind_of(&other.watch) == track_kind(kind);
     if model.trackers.iter().any(same) {
         let what = format!("{kind} {name} is there already");
-        return invalid(findings, statement, what, "keepalived leaves the second one out: give it another name");
+        return invalid(
+            findings,
+            statement,
+            what,
+            "keepalived leaves the second one out: give it another name",
+        );
     }
     let mut tracker = Tracker {
         at: statement.at.clone(),
@@ -36,7 +41,12 @@ pub fn tracker(model: &mut Model, statement: &Statement, findings: &mut Findings
         Watch::File { path } => (path.is_empty(), "file"),
     };
     if missing {
-        return invalid(findings, statement, format!("{kind} {name} has no {key}"), "keepalived leaves it out: write one, or remove it");
+        return invalid(
+            findings,
+            statement,
+            format!("{kind} {name} has no {key}"),
+            "keepalived leaves it out: write one, or remove it",
+        );
     }
     model.trackers.push(tracker);
 }
@@ -44,14 +54,20 @@ pub fn tracker(model: &mut Model, statement: &Statement, findings: &mut Findings
 fn empty(kind: &str) -> Watch {
     match kind {
         "vrrp_script" => Watch::Script {
-            command: Command { at: super::super::finding::At { file: Default::default(), line: 0 }, words: Vec::new(), user: None },
+            command: Command {
+                at: super::super::finding::At { file: Default::default(), line: 0 },
+                words: Vec::new(),
+                user: None,
+            },
             interval: Duration::from_secs(1),
             timeout: None,
             rise: 1,
             fall: 1,
             init_fail: false,
         },
-        "vrrp_track_process" => Watch::Process { words: Vec::new(), whole: false, quorum: 1, quorum_max: None },
+        "vrrp_track_process" => {
+            Watch::Process { words: Vec::new(), whole: false, quorum: 1, quorum_max: None }
+        }
         _ => Watch::File { path: String::new() },
     }
 }
@@ -116,7 +132,12 @@ fn part(tracker: &mut Tracker, s: &Statement, findings: &mut Findings) {
             "delay" | "fork_delay" | "terminate_delay" => {
                 if seconds(findings, s, 0.0..=3600.0).is_some() {
                     let what = format!("{} has no equivalent: a change counts at once", s.key);
-                    findings.add(Kind::Missing, &s.at, what, "for nginx use kind = \"nginx\", which knows a reload from an end");
+                    findings.add(
+                        Kind::Missing,
+                        &s.at,
+                        what,
+                        "for nginx use kind = \"nginx\", which knows a reload from an end",
+                    );
                 }
             }
             _ => other(&PROCESS_LEVEL, s, findings),
@@ -166,14 +187,25 @@ pub fn tracks(tracks: &mut Vec<Track>, known: &[Tracker], statement: &Statement,
     }
     let kind = track_kind(&statement.key);
     for line in statement.inner() {
-        let defined = known.iter().find(|tracker| tracker.name == line.key && kind_of(&tracker.watch) == kind);
+        let defined =
+            known.iter().find(|tracker| tracker.name == line.key && kind_of(&tracker.watch) == kind);
         if kind != TrackKind::Interface && defined.is_none() {
             let what = format!("{} {} is not defined above", statement.key, line.key);
-            invalid(findings, line, what, "keepalived runs without it: define it before the instance, or remove the line");
+            invalid(
+                findings,
+                line,
+                what,
+                "keepalived runs without it: define it before the instance, or remove the line",
+            );
             continue;
         }
         if tracks.iter().any(|track| track.kind == kind && track.name == line.key) {
-            invalid(findings, line, format!("{} is tracked twice", line.key), "keepalived takes the first one: remove this one");
+            invalid(
+                findings,
+                line,
+                format!("{} is tracked twice", line.key),
+                "keepalived takes the first one: remove this one",
+            );
             continue;
         }
         let (weight, reverse) = weight(line, kind, findings);
@@ -192,12 +224,22 @@ fn weight(line: &Statement, kind: TrackKind, findings: &mut Findings) -> (Option
                 let value = words.next().and_then(parse_number);
                 weight = value.filter(|n| n.abs() <= most).and_then(|n| i32::try_from(n).ok());
                 if weight.is_none() {
-                    invalid(findings, line, format!("the weight of {} is out of range", line.key), format!("write -{most} to {most}"));
+                    invalid(
+                        findings,
+                        line,
+                        format!("the weight of {} is out of range", line.key),
+                        format!("write -{most} to {most}"),
+                    );
                 }
             }
             "reverse" => reverse = true,
             "noreverse" | "no_reverse" => reverse = false,
-            _ => invalid(findings, line, format!("{word} is not known here"), "one name stands on one line: NAME [weight N [reverse]]"),
+            _ => invalid(
+                findings,
+                line,
+                format!("{word} is not known here"),
+                "one name stands on one line: NAME [weight N [reverse]]",
+            ),
         }
     }
     (weight, reverse)

@@ -13,7 +13,8 @@ pub struct Names(BTreeMap<(u8, String), String>);
 impl Names {
     /// In the form of the key `track`.
     pub fn list(&self, tracks: &[Track]) -> Vec<toml::Value> {
-        let named = tracks.iter().filter_map(|track| Some((track, self.0.get(&key(track.kind, &track.name))?)));
+        let named =
+            tracks.iter().filter_map(|track| Some((track, self.0.get(&key(track.kind, &track.name))?)));
         let one = |(track, name): (&Track, &String)| match track.weight {
             None if !track.reverse => toml::Value::from(name.clone()),
             weight => {
@@ -47,7 +48,10 @@ impl Doc<'_> {
             for track in &mut tracks {
                 let weight = track.weight.or_else(|| tracker(model, track).and_then(|known| known.weight));
                 if weight.is_some_and(|weight| weight != 0) {
-                    let what = format!("{}: the weight of {} counts as 0 in a sync group", instance.name, track.name);
+                    let what = format!(
+                        "{}: the weight of {} counts as 0 in a sync group",
+                        instance.name, track.name
+                    );
                     self.add(Kind::Note, &track.at, what, "keepalived does so as well");
                 }
                 track.weight = Some(0);
@@ -60,7 +64,9 @@ impl Doc<'_> {
         }
         // A virtual router watches its own interface anyhow.
         tracks.retain(|track| {
-            track.kind != TrackKind::Interface || track.weight.is_some() || Some(&track.name) != instance.interface.as_ref()
+            track.kind != TrackKind::Interface
+                || track.weight.is_some()
+                || Some(&track.name) != instance.interface.as_ref()
         });
         tracks
     }
@@ -75,13 +81,21 @@ impl Doc<'_> {
         }
         for tracker in &model.trackers {
             if !wanted.iter().any(|track| track.name == tracker.name && is(&tracker.watch, track.kind)) {
-                self.add(Kind::Note, &tracker.at, format!("{} is tracked by nobody and left out", tracker.name), "keepalived does not run it either");
+                self.add(
+                    Kind::Note,
+                    &tracker.at,
+                    format!("{} is tracked by nobody and left out", tracker.name),
+                    "keepalived does not run it either",
+                );
             }
         }
         let mut names = BTreeMap::new();
         for (count, track) in wanted.into_iter().enumerate() {
             if count == MAX_CHECKS {
-                let what = format!("more than {MAX_CHECKS} things are tracked: {} and those after it are left out", track.name);
+                let what = format!(
+                    "more than {MAX_CHECKS} things are tracked: {} and those after it are left out",
+                    track.name
+                );
                 self.add(Kind::Missing, &track.at, what, "let one script check several");
                 break;
             }
@@ -132,7 +146,9 @@ impl Doc<'_> {
     }
 
     fn script(&mut self, tracker: &Tracker) {
-        let Watch::Script { command, interval, timeout, rise, fall, init_fail } = &tracker.watch else { return };
+        let Watch::Script { command, interval, timeout, rise, fall, init_fail } = &tracker.watch else {
+            return;
+        };
         self.key("kind", "script");
         self.key("command", command.words.clone());
         self.key("user", command.user.clone().unwrap_or_else(|| self.node.script_user.clone()));
@@ -144,7 +160,12 @@ impl Doc<'_> {
         }
         for (key, count) in [("rise", *rise), ("fall", *fall)] {
             if count > 100 {
-                self.add(Kind::Differs, &tracker.at, format!("{key} becomes 100, the most there is"), "write 1 to 100");
+                self.add(
+                    Kind::Differs,
+                    &tracker.at,
+                    format!("{key} becomes 100, the most there is"),
+                    "write 1 to 100",
+                );
             }
             self.key(key, i64::from(count.min(100)));
         }
@@ -163,7 +184,12 @@ impl Doc<'_> {
         let millis = Duration::from_millis(u64::try_from(asked.as_millis()).unwrap_or(u64::MAX));
         let can = millis.clamp(Duration::from_millis(10), most);
         if can != asked {
-            self.add(Kind::Differs, &tracker.at, format!("{key} becomes {} s", can.as_secs_f64()), "write 0.01 to 600, in steps of 1 ms");
+            self.add(
+                Kind::Differs,
+                &tracker.at,
+                format!("{key} becomes {} s", can.as_secs_f64()),
+                "write 0.01 to 600, in steps of 1 ms",
+            );
         }
         can
     }
@@ -176,7 +202,12 @@ impl Doc<'_> {
         };
         let can = weight.clamp(-most, most);
         if can != weight {
-            self.add(Kind::Differs, &tracker.at, format!("the weight {weight} becomes {can}"), "write a smaller one");
+            self.add(
+                Kind::Differs,
+                &tracker.at,
+                format!("the weight {weight} becomes {can}"),
+                "write a smaller one",
+            );
         }
         self.key("weight", i64::from(can));
         if tracker.reverse {

@@ -10,12 +10,20 @@ pub fn write(doc: &mut Doc<'_>, model: &Model) {
     doc.head(model);
     let instances: Vec<&Instance> = usable(doc, &model.instances);
     place(doc, &instances);
-    let _ = std::fmt::Write::write_str(&mut doc.text, "\n# An advert each 50 ms, a lease of 500 ms. The same on every node, and so are the VIPs.\n[cluster]\nprofile = \"lan\"\n");
+    let _ = std::fmt::Write::write_str(
+        &mut doc.text,
+        "\n# An advert each 50 ms, a lease of 500 ms. The same on every node, and so are the VIPs.\n[cluster]\nprofile = \"lan\"\n",
+    );
     let mail = doc.mail(model);
     doc.fifo(model);
     for (at, vip) in together(model, &instances).into_iter().enumerate() {
         if at == MAX_VIPS {
-            doc.add(Kind::Missing, &vip.instances[0].at, format!("a cluster has at most {MAX_VIPS} VIPs; the rest is left out"), "write addresses that move together into one");
+            doc.add(
+                Kind::Missing,
+                &vip.instances[0].at,
+                format!("a cluster has at most {MAX_VIPS} VIPs; the rest is left out"),
+                "write addresses that move together into one",
+            );
             break;
         }
         write_vip(doc, &vip, mail && model.global.smtp_alert.unwrap_or(false));
@@ -29,7 +37,12 @@ fn usable<'m>(doc: &mut Doc<'_>, instances: &'m [Instance]) -> Vec<&'m Instance>
         instance.interface.is_some() && !(instance.addresses.is_empty() && instance.excluded.is_empty())
     });
     for instance in bad.into_iter().filter(|instance: &&Instance| instance.interface.is_none()) {
-        doc.add(Kind::Invalid, &instance.at, format!("{} names no interface; it is left out", instance.name), "mend it in the keepalived.conf");
+        doc.add(
+            Kind::Invalid,
+            &instance.at,
+            format!("{} names no interface; it is left out", instance.name),
+            "mend it in the keepalived.conf",
+        );
     }
     good
 }
@@ -42,14 +55,28 @@ fn place(doc: &mut Doc<'_>, instances: &[&Instance]) {
     doc.key("priority", i64::from(own));
     doc.key("interface", first.interface.clone().unwrap_or_default());
     for other in instances.iter().filter(|other| priority(other) != own) {
-        let what = format!("{} has the priority {}, and a node has one for all VIPs: {own}", other.name, priority(other));
-        doc.add(Kind::Differs, &other.at, what, "VIPs that are to be spread over the nodes: stay with --mode vrrp for now");
+        let what = format!(
+            "{} has the priority {}, and a node has one for all VIPs: {own}",
+            other.name,
+            priority(other)
+        );
+        doc.add(
+            Kind::Differs,
+            &other.at,
+            what,
+            "VIPs that are to be spread over the nodes: stay with --mode vrrp for now",
+        );
     }
     for other in instances {
         let said = |what: &str| format!("{}: {what}", other.name);
         let at = &other.at;
         if other.password.is_some() {
-            doc.add(Kind::Note, at, said("no password is needed"), "all is encrypted, and each node has a key of its own");
+            doc.add(
+                Kind::Note,
+                at,
+                said("no password is needed"),
+                "all is encrypted, and each node has a key of its own",
+            );
         }
         if !other.peers.is_empty() || other.source.is_some() {
             doc.add(Kind::Note, at, said("no peers are named"), "nodes find each other: haclusterd join");
@@ -58,10 +85,20 @@ fn place(doc: &mut Doc<'_>, instances: &[&Instance]) {
             doc.add(Kind::Note, at, said("advert_int is the cluster's"), "[cluster] profile");
         }
         if other.vmac.is_some() {
-            doc.add(Kind::Missing, at, said("a VIP of the cluster has no virtual MAC"), "clients learn the new one by gratuitous ARP; or stay with --mode vrrp");
+            doc.add(
+                Kind::Missing,
+                at,
+                said("a VIP of the cluster has no virtual MAC"),
+                "clients learn the new one by gratuitous ARP; or stay with --mode vrrp",
+            );
         }
         if other.accept == Some(false) {
-            doc.add(Kind::Missing, at, said("a VIP of the cluster always takes packets"), "filter them by the firewall");
+            doc.add(
+                Kind::Missing,
+                at,
+                said("a VIP of the cluster always takes packets"),
+                "filter them by the firewall",
+            );
         }
     }
 }
@@ -102,15 +139,24 @@ fn write_vip(doc: &mut Doc<'_>, vip: &Vip<'_>, alert: bool) {
             addresses.extend(doc.address(&address, interface));
         }
         let own = &instance.notify;
-        if vip.instances.len() > 1 && (own.master.is_some() || own.backup.is_some() || own.fault.is_some() || own.any.is_some()) {
-            let what = format!("{}: its own notifies are left out, those of the group are carried", instance.name);
+        if vip.instances.len() > 1
+            && (own.master.is_some() || own.backup.is_some() || own.fault.is_some() || own.any.is_some())
+        {
+            let what =
+                format!("{}: its own notifies are left out, those of the group are carried", instance.name);
             doc.add(Kind::Missing, &instance.at, what, "let the group's do both");
         }
     }
     if addresses.is_empty() {
-        return doc.add(Kind::Missing, &first.at, format!("{} is left out: no address is left", vip.name), "give it an address of its own");
+        return doc.add(
+            Kind::Missing,
+            &first.at,
+            format!("{} is left out: no address is left", vip.name),
+            "give it an address of its own",
+        );
     }
-    let comments: Vec<String> = vip.comments.iter().chain(vip.instances.iter().flat_map(|i| &i.comments)).cloned().collect();
+    let comments: Vec<String> =
+        vip.comments.iter().chain(vip.instances.iter().flat_map(|i| &i.comments)).cloned().collect();
     doc.table("[[vip]]", &comments);
     let name = doc.name(&first.at, &vip.name, MAX_NAME, is_vip_name);
     doc.key("name", name);
@@ -118,14 +164,24 @@ fn write_vip(doc: &mut Doc<'_>, vip: &Vip<'_>, alert: bool) {
     doc.key("interface", interface.unwrap_or_default());
     if vip.instances.iter().any(|instance| instance.nopreempt.is_some() && !instance.master) {
         doc.key("preempt", false);
-    } else if let Some((_, delay)) = first.preempt_delay.as_ref().filter(|(_, delay)| !delay.is_zero() && !first.master) {
+    } else if let Some((_, delay)) =
+        first.preempt_delay.as_ref().filter(|(_, delay)| !delay.is_zero() && !first.master)
+    {
         doc.span("preempt_delay", *delay);
     }
     if let Some(refresh) = first.garp_refresh.filter(|refresh| !refresh.is_zero()) {
         doc.span("announce_refresh", refresh.min(Duration::from_secs(3600)));
     }
-    for (key, legal) in [("routes", crate::config::legal_route as fn(&str) -> Result<(), String>), ("rules", crate::config::legal_rule)] {
-        let ways: Vec<_> = vip.instances.iter().flat_map(|i| if key == "routes" { &i.routes } else { &i.rules }).cloned().collect();
+    for (key, legal) in [
+        ("routes", crate::config::legal_route as fn(&str) -> Result<(), String>),
+        ("rules", crate::config::legal_rule),
+    ] {
+        let ways: Vec<_> = vip
+            .instances
+            .iter()
+            .flat_map(|i| if key == "routes" { &i.routes } else { &i.rules })
+            .cloned()
+            .collect();
         doc.ways(key, &ways, legal);
     }
     doc.notify(&vip.notify, alert);
@@ -139,7 +195,9 @@ fn tracks(doc: &mut Doc<'_>, model: &Model, instances: &[&Instance]) -> Vec<Trac
         doc.add(Kind::Differs, &track.at, what, "set `weight` and `reverse` in its [[check]]");
     }
     let everywhere = |track: &Track| {
-        instances.iter().all(|instance| instance.tracks.iter().any(|own| own.kind == track.kind && own.name == track.name))
+        instances.iter().all(|instance| {
+            instance.tracks.iter().any(|own| own.kind == track.kind && own.name == track.name)
+        })
     };
     for track in all.iter().filter(|track| !everywhere(track) && instances.len() > 1) {
         let what = format!("{} counts for all VIPs here", track.name);

@@ -32,7 +32,8 @@ pub struct Node {
 
 /// Nothing of what is written is refused by [`crate::config::Config::parse`].
 pub fn write(model: &Model, mode: Mode, node: &Node, findings: &mut Findings) -> String {
-    let mut doc = Doc { text: String::new(), node, findings, addresses: BTreeSet::new(), names: BTreeSet::new() };
+    let mut doc =
+        Doc { text: String::new(), node, findings, addresses: BTreeSet::new(), names: BTreeSet::new() };
     doc.addresses.insert(node.listen.ip());
     match mode {
         Mode::Vrrp => vrrp::write(&mut doc, model),
@@ -45,7 +46,10 @@ pub fn write(model: &Model, mode: Mode, node: &Node, findings: &mut Findings) ->
 
 fn not_run_yet(model: &Model, findings: &mut Findings) {
     for server in &model.virtual_servers {
-        let what = format!("a virtual server with {} real servers is read, and not run yet", server.real_servers.len());
+        let what = format!(
+            "a virtual server with {} real servers is read, and not run yet",
+            server.real_servers.len()
+        );
         findings.add(Kind::Missing, &server.at, what, "leave it to keepalived, or to nginx as a proxy");
     }
     for group in &model.server_groups {
@@ -111,7 +115,12 @@ impl Doc<'_> {
             own = clean.chars().take(most - end.len()).collect::<String>() + &end;
         }
         if own != name {
-            self.add(Kind::Differs, at, format!("{name} is called {own} here"), "scripts that look for the name must know this one");
+            self.add(
+                Kind::Differs,
+                at,
+                format!("{name} is called {own} here"),
+                "scripts that look for the name must know this one",
+            );
         }
         own
     }
@@ -129,7 +138,12 @@ impl Doc<'_> {
             return None;
         }
         if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
-            self.add(Kind::Missing, &address.at, format!("{ip} is no address for a VIP"), "name one that clients can ask");
+            self.add(
+                Kind::Missing,
+                &address.at,
+                format!("{ip} is no address for a VIP"),
+                "name one that clients can ask",
+            );
             return None;
         }
         let dev = address.interface.as_deref().filter(|dev| Some(*dev) != interface);
@@ -139,12 +153,18 @@ impl Doc<'_> {
         }
         if let Some(label) = &address.label {
             let place = dev.or(interface);
-            let fits = place.is_none_or(|place| label.starts_with(place)) && label.len() <= 15 && ip.is_ipv4();
+            let fits =
+                place.is_none_or(|place| label.starts_with(place)) && label.len() <= 15 && ip.is_ipv4();
             match fits {
                 true => drop(write!(text, " label {label}")),
                 false => {
                     let remedy = "it must begin with the interface's name, have at most 15 characters, and is for IPv4";
-                    self.add(Kind::Differs, &address.at, format!("the label {label} of {ip} is left out"), remedy);
+                    self.add(
+                        Kind::Differs,
+                        &address.at,
+                        format!("the label {label} of {ip} is left out"),
+                        remedy,
+                    );
                 }
             }
         }
@@ -182,7 +202,12 @@ impl Doc<'_> {
         let Some((user, _)) = users.first().cloned() else { return self.alert(notify, alert) };
         self.key("notify_user", user.clone());
         for (other, at) in users.into_iter().filter(|(other, _)| *other != user) {
-            self.add(Kind::Differs, &at, format!("all of these run as {user}, also this one, which ran as {other}"), "let them run as one user");
+            self.add(
+                Kind::Differs,
+                &at,
+                format!("all of these run as {user}, also this one, which ran as {other}"),
+                "let them run as one user",
+            );
         }
         self.alert(notify, alert);
     }

@@ -16,7 +16,12 @@ pub fn write(doc: &mut Doc<'_>, model: &Model) {
     let alert = mail && model.global.smtp_alert.unwrap_or(false);
     for group in model.groups.iter().filter(|group| group.members.len() > 1) {
         let notify = &group.notify;
-        if notify.master.is_some() || notify.backup.is_some() || notify.fault.is_some() || notify.any.is_some() || notify.smtp_alert == Some(true) {
+        if notify.master.is_some()
+            || notify.backup.is_some()
+            || notify.fault.is_some()
+            || notify.any.is_some()
+            || notify.smtp_alert == Some(true)
+        {
             doc.table("[[group]]", &group.comments);
             doc.key("name", group.name.clone());
             doc.notify(notify, false);
@@ -44,7 +49,12 @@ fn usable<'m>(doc: &mut Doc<'_>, instances: &'m [Instance]) -> Vec<&'m Instance>
             kept.push(instance);
             continue;
         };
-        doc.add(Kind::Invalid, &instance.at, format!("{what}; it is left out"), "mend it in the keepalived.conf");
+        doc.add(
+            Kind::Invalid,
+            &instance.at,
+            format!("{what}; it is left out"),
+            "mend it in the keepalived.conf",
+        );
     }
     kept
 }
@@ -61,7 +71,12 @@ fn router(doc: &mut Doc<'_>, model: &Model, i: &Instance, tracks: &[Track], name
     let addresses = doc.addresses(&i.addresses, interface);
     let excluded = doc.addresses(&i.excluded, interface);
     if addresses.is_empty() && excluded.is_empty() {
-        return doc.add(Kind::Missing, &i.at, format!("{} is left out: no address is left", i.name), "give it an address of its own");
+        return doc.add(
+            Kind::Missing,
+            &i.at,
+            format!("{} is left out: no address is left", i.name),
+            "give it an address of its own",
+        );
     }
     doc.table("[[vrrp]]", &i.comments);
     let name = doc.name(&i.at, &i.name, MAX_NAME, is_vip_name);
@@ -86,7 +101,10 @@ fn router(doc: &mut Doc<'_>, model: &Model, i: &Instance, tracks: &[Track], name
     if !i.accept.unwrap_or(!strict) && priority != 255 {
         doc.key("accept", false);
         if strict && i.accept.is_none() {
-            let what = format!("{}: strict mode takes no packets for the addresses, so nginx cannot serve them", i.name);
+            let what = format!(
+                "{}: strict mode takes no packets for the addresses, so nginx cannot serve them",
+                i.name
+            );
             doc.add(Kind::Differs, &i.at, what, "carried as it is: write accept = true if clients ask them");
         }
     }
@@ -116,7 +134,12 @@ fn version(doc: &mut Doc<'_>, global: &Global, i: &Instance) -> u8 {
     let asked = i.version.or(global.version);
     if i.is_ipv6() {
         if i.version == Some(2) {
-            doc.add(Kind::Differs, &i.at, format!("{}: IPv6 takes version 3", i.name), "keepalived does so as well");
+            doc.add(
+                Kind::Differs,
+                &i.at,
+                format!("{}: IPv6 takes version 3", i.name),
+                "keepalived does so as well",
+            );
         }
         return 3;
     }
@@ -131,7 +154,8 @@ fn interval(doc: &mut Doc<'_>, i: &Instance, version: u8) -> Duration {
         _ => Duration::from_millis((millis.div_ceil(10) * 10).clamp(10, 40_950)),
     };
     if can != *asked {
-        let what = format!("{}: advert_int becomes {} s, what version {version} can say", i.name, can.as_secs_f64());
+        let what =
+            format!("{}: advert_int becomes {} s, what version {version} can say", i.name, can.as_secs_f64());
         doc.add(Kind::Invalid, at, what, "write whole seconds (version 2), or 0.01 to 40.95 (version 3)");
     }
     can
@@ -159,13 +183,20 @@ fn peers(doc: &mut Doc<'_>, i: &Instance) {
     for (at, peer) in &i.peers {
         match fits(peer) {
             true => kept.push(peer.to_string()),
-            false => doc.add(Kind::Invalid, at, format!("{peer} is not of the addresses' family"), "it is left out"),
+            false => doc.add(
+                Kind::Invalid,
+                at,
+                format!("{peer} is not of the addresses' family"),
+                "it is left out",
+            ),
         }
     }
     doc.texts("unicast_peers", kept);
     match &i.source {
         Some((_, source)) if fits(source) => doc.key("source", source.to_string()),
-        Some((at, source)) => doc.add(Kind::Invalid, at, format!("{source} is not of the addresses' family"), "it is left out"),
+        Some((at, source)) => {
+            doc.add(Kind::Invalid, at, format!("{source} is not of the addresses' family"), "it is left out")
+        }
         None => {}
     }
 }
@@ -176,7 +207,12 @@ fn preemption(doc: &mut Doc<'_>, i: &Instance, global: &Global, priority: u8) {
     match &i.nopreempt {
         Some(at) if eager => {
             let what = format!("{}: nopreempt does nothing with state MASTER or priority 255", i.name);
-            doc.add(Kind::Invalid, at, what, "write state BACKUP on all hosts; keepalived overlooks nopreempt as well");
+            doc.add(
+                Kind::Invalid,
+                at,
+                what,
+                "write state BACKUP on all hosts; keepalived overlooks nopreempt as well",
+            );
         }
         Some(_) => doc.key("preempt", false),
         None => {}
@@ -184,7 +220,8 @@ fn preemption(doc: &mut Doc<'_>, i: &Instance, global: &Global, priority: u8) {
     let strict = i.strict.unwrap_or(global.strict);
     match &i.preempt_delay {
         Some((at, delay)) if !delay.is_zero() && (eager || strict || i.nopreempt.is_some()) => {
-            let what = format!("{}: preempt_delay does nothing with MASTER, nopreempt or strict mode", i.name);
+            let what =
+                format!("{}: preempt_delay does nothing with MASTER, nopreempt or strict mode", i.name);
             doc.add(Kind::Invalid, at, what, "remove it; keepalived overlooks it as well");
         }
         Some((_, delay)) if !delay.is_zero() => doc.span("preempt_delay", *delay),
