@@ -18,7 +18,7 @@ lint:
 
 # Everything but the simulation and the lab: units, wire fixtures, properties, adapters against the real kernel.
 unit:
-	$(CARGO) test --workspace --locked --lib --bins --test conformance --test fence --test floors --test gossip --test join --test kernel --test probe --test vrrp_io
+	$(CARGO) test --workspace --locked --lib --bins --test conformance --test fence --test floors --test gossip --test join --test keepalived --test kernel --test probe --test vrrp_io
 
 # The engine against random courses of events. SEEDS=n, SIM_SEED=k for one of them with its log.
 sim:

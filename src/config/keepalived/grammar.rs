@@ -10,7 +10,7 @@ pub enum Use {
     Needless(&'static str),
     /// It has no equivalent; what to do.
     Missing(&'static str),
-    /// An old word that keepalived still reads.
+    /// An old word that keepalived complains of.
     Old,
 }
 use Use::{Missing, Needless, Old};
@@ -24,6 +24,7 @@ pub struct Level {
     pub others: Table,
 }
 
+const NO_EFFECT: &str = "keepalived does nothing by it any more";
 const LVS: Use = Missing("virtual servers are not run yet; keep them where they are");
 const HOST: Use =
     Missing("write it into the host's own network configuration (ifupdown, netplan, systemd-networkd)");
@@ -51,10 +52,10 @@ pub const ROOT: Level = Level {
         "vrrp_instance",
         "virtual_server",
         "virtual_server_group",
+        "bfd_instance",
     ],
     others: &[
         ("SSL", LVS),
-        ("bfd_instance", BFD),
         ("garp_group", ANNOUNCES),
         ("interface_up_down_delays", Missing("give a [[check]] of kind \"interface\" a `fall`")),
         ("linkbeat_interfaces", LINK),
@@ -104,6 +105,7 @@ pub const GLOBAL: Level = Level {
         "vrrp_garp_lower_prio_repeat",
         "vrrp_garp_master_refresh_repeat",
         "enable_script_security",
+        "include_check",
     ],
     others: &[
         ("tmp_config_directory", PROCESS),
@@ -138,8 +140,8 @@ pub const GLOBAL: Level = Level {
             Needless("RFC 9568 6.4.3: a master answers a lower advert with its own"),
         ),
         ("vrrp_higher_prio_send_advert", Needless("who stays master announces its addresses again")),
-        ("vrrp_iptables", FIREWALL),
-        ("vrrp_ipsets", FIREWALL),
+        ("vrrp_iptables", Old),
+        ("vrrp_ipsets", Old),
         ("nftables", FIREWALL),
         ("nftables_priority", FIREWALL),
         ("nftables_counters", FIREWALL),
@@ -203,7 +205,6 @@ pub const GLOBAL: Level = Level {
         ("vmac_addr_prefix", Missing("name each with virtual_mac_interface")),
         ("random_seed", PROCESS),
         ("reload_check_config", Needless("a reload takes all of a file or nothing of it")),
-        ("include_check", Needless("every file that is missing is told")),
         ("reload_time_file", Missing("use a systemd timer: systemctl reload haclusterd")),
         ("reload_repeat", Missing("use a systemd timer: systemctl reload haclusterd")),
         ("reload_file", PROCESS),
@@ -240,6 +241,8 @@ pub const INSTANCE: Level = Level {
         "no_accept",
         "strict_mode",
         "use_vmac",
+        "vmac_xmit_base",
+        "use_ipvlan",
         "track_interface",
         "track_script",
         "track_file",
@@ -264,9 +267,7 @@ pub const INSTANCE: Level = Level {
     others: &[
         ("vrf", Missing("start the daemon in it (ip vrf exec)")),
         ("use_vmac_addr", Missing("give the addresses of other interfaces a virtual router of their own")),
-        ("vmac_xmit_base", Missing("adverts leave by the macvlan, as RFC 9568 7.3 wants")),
-        ("use_ipvlan", Missing("leave it out, or use a virtual MAC")),
-        ("native_ipv6", Old),
+        ("native_ipv6", Needless(NO_EFFECT)),
         ("dont_track_primary", Missing("without its interface nobody can be master here")),
         ("track_bfd", BFD),
         ("track_src_ip", Needless("without an address to send from a virtual router is in fault")),
@@ -280,7 +281,7 @@ pub const INSTANCE: Level = Level {
         ("promote_secondaries", Needless("an address that is lost is added again at once")),
         ("skip_check_adv_addr", Needless("another list of addresses is told of, and the advert counts")),
         ("owner_ignore_adverts", Needless("an address owner (priority 255) yields to nobody")),
-        ("debug", Old),
+        ("debug", Needless(NO_EFFECT)),
         ("notify_deleted", Missing("notify_stop is run when a virtual router is removed")),
         (
             "notify_master_rx_lower_pri",
@@ -317,7 +318,7 @@ pub const GROUP: Level = Level {
     ],
     others: &[
         ("track_bfd", BFD),
-        ("global_tracking", Old),
+        ("global_tracking", Needless(NO_EFFECT)),
         ("notify_priority_changes", Missing("`haclusterd explain` shows the priority and its terms")),
         ("notify_deleted", Missing("notify_stop is run when a virtual router is removed")),
     ],
@@ -362,9 +363,12 @@ pub fn other(level: &Level, statement: &Statement, findings: &mut Findings) {
         Some((_, Missing(remedy))) => {
             findings.add(Kind::Missing, &statement.at, format!("{shown} has no equivalent"), *remedy);
         }
-        Some((_, Old)) => {
-            findings.add(Kind::Note, &statement.at, format!("{shown} is old, and of no effect"), "remove it")
-        }
+        Some((_, Old)) => findings.add(
+            Kind::Invalid,
+            &statement.at,
+            format!("{shown} is old, and of no effect"),
+            "remove it",
+        ),
         None => unknown(level, statement, findings),
     }
 }

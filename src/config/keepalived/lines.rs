@@ -4,7 +4,7 @@
 //! is still to be looked at is a stack, so the depth of all that costs no recursion.
 
 use super::finding::{At, Findings, Kind};
-use super::source::Raw;
+use super::source::{Raw, Source};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -15,6 +15,8 @@ const MAX_LINES: usize = 1 << 18;
 const MAX_LINE: usize = 16 * 1024;
 /// In one line. A definition that names itself never ends; keepalived hangs.
 const MAX_SUBSTITUTIONS: usize = 1000;
+/// Of includes within includes. keepalived stops when it has no file descriptors left.
+const MAX_DEPTH: usize = 16;
 /// Values of one `~SEQ`.
 const MAX_SEQUENCE: i64 = 1 << 16;
 
@@ -30,6 +32,7 @@ enum Todo {
 }
 
 struct Expansion<'f> {
+    source: &'f mut Source,
     /// What `@id` lines are compared with.
     id: &'f str,
     findings: &'f mut Findings,
@@ -38,35 +41,19 @@ struct Expansion<'f> {
     looked_at: usize,
 }
 
-pub fn expand(raw: Vec<Raw>, id: &str, findings: &mut Findings) -> Vec<Line> {
+pub fn expand((mut source, raw): (Source, Vec<Raw>), id: &str, findings: &mut Findings) -> Vec<Line> {
     let definitions = HashMap::from([("_INSTANCE", id), ("_HASH", "#"), ("_BANG", "!")]);
     let definitions = definitions.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    let mut expansion = Expansion { id, findings, definitions, lines: Vec::new(), looked_at: 0 };
-    let mut raw = raw.into_iter();
-    while let Some(line) = raw.next() {
-        if let Some(comment) = line.comment.clone() {
-            expansion.lines.push(Line::Comment(comment));
-        }
-        if expansion.findings.is_fatal() {
-            break;
-        }
-        match block_definition(&line.code) {
-            Some(name) if line.code.ends_with('\\') => {
-                let text = block(&mut raw);
-                if expansion.applies(&line.code).is_some() {
-                    expansion.definitions.insert(name, text);
-                }
-            }
-            _ => expansion.line(line.code, &line.at, &line.dir),
-        }
-    }
+    let mut expansion =
+        Expansion { source: &mut source, id, findings, definitions, lines: Vec::new(), looked_at: 0 };
+    expansion.file(raw, 0);
     expansion.lines
 }
 
 /// The name of a definition whose value stands on the lines after it.
 fn block_definition(code: &str) -> Option<String> {
     let code = code.strip_suffix('\\').unwrap_or(code).trim_end();
-    let code = if code.starts_with('@') { code.split_once(char::is_whitespace)?.1 } else { code };
+    let code = if code.starts_with('@') { code.split_once(is_space)?.1 } else { code };
     let (name, value) = definition(code.trim_start())?;
     value.is_empty().then(|| name.to_owned())
 }
@@ -77,7 +64,8 @@ fn block(raw: &mut impl Iterator<Item = Raw>) -> String {
     for line in raw {
         let more = line.code.strip_suffix('\\');
         text.push_str(more.unwrap_or(&line.code));
-        if more.is_none() {
+        // keepalived looks for the backslash before it takes the comment off.
+        if more.is_none() && !line.comment.is_some_and(|comment| comment.ends_with('\\')) {
             break;
         }
         text.push('\n');
@@ -88,7 +76,16 @@ fn block(raw: &mut impl Iterator<Item = Raw>) -> String {
 /// `$NAME=VALUE`.
 fn definition(text: &str) -> Option<(&str, &str)> {
     let (name, value) = text.strip_prefix('$')?.split_once('=')?;
-    is_name(name).then_some((name, value.trim()))
+    is_name(name).then_some((name, value.trim_matches(is_space)))
+}
+
+/// As C's: a no-break space is a letter like others.
+pub fn is_space(c: char) -> bool {
+    c.is_ascii_whitespace() || c == '\x0b'
+}
+
+pub fn trim(text: &str) -> &str {
+    text.trim_matches(is_space)
 }
 
 fn is_name(name: &str) -> bool {
@@ -97,7 +94,29 @@ fn is_name(name: &str) -> bool {
 }
 
 impl Expansion<'_> {
-    fn line(&mut self, code: String, at: &At, dir: &Rc<PathBuf>) {
+    /// One that is included at this depth.
+    fn file(&mut self, raw: Vec<Raw>, depth: usize) {
+        let mut raw = raw.into_iter();
+        while let Some(line) = raw.next() {
+            if let Some(comment) = line.comment.clone() {
+                self.lines.push(Line::Comment(comment));
+            }
+            if self.findings.is_fatal() {
+                break;
+            }
+            match block_definition(&line.code) {
+                Some(name) if line.code.ends_with('\\') => {
+                    let text = block(&mut raw);
+                    if self.applies(&line.code).is_some() {
+                        self.definitions.insert(name, text);
+                    }
+                }
+                _ => self.line(line.code, &line.at, &line.dir, depth),
+            }
+        }
+    }
+
+    fn line(&mut self, code: String, at: &At, dir: &Rc<PathBuf>, depth: usize) {
         self.definitions.insert("_PWD".into(), dir.display().to_string());
         let mut todo = vec![Todo::Text(code.into())];
         while let Some(next) = todo.pop() {
@@ -113,13 +132,33 @@ impl Expansion<'_> {
             }
             match next {
                 Todo::Define(name, value) => drop(self.definitions.insert(name, value)),
-                Todo::Text(text) => self.step(&text, at, &mut todo),
+                Todo::Text(text) => {
+                    if let Some(code) = self.step(&text, at, &mut todo) {
+                        self.code(code, at, dir, depth);
+                    }
+                }
             }
         }
     }
 
-    fn step(&mut self, text: &str, at: &At, todo: &mut Vec<Todo>) {
-        let Some(text) = self.applies(text.trim()) else { return };
+    /// A line that is expanded.
+    fn code(&mut self, text: &str, at: &At, dir: &Rc<PathBuf>, depth: usize) {
+        match self.source.included(text, at, dir, self.findings) {
+            Some(_) if depth == MAX_DEPTH => {
+                let what = format!("more than {MAX_DEPTH} files include each other");
+                self.findings.add(Kind::Fatal, at, what, "a file that includes itself does that");
+            }
+            Some(lines) => {
+                self.file(lines, depth + 1);
+                self.definitions.insert("_PWD".into(), dir.display().to_string());
+            }
+            None => self.lines.push(Line::Code { at: at.clone(), text: text.to_owned() }),
+        }
+    }
+
+    /// The text, if nothing in it is to be expanded any more.
+    fn step<'t>(&mut self, text: &'t str, at: &At, todo: &mut Vec<Todo>) -> Option<&'t str> {
+        let text = self.applies(trim(text))?;
         if let Some((name, value)) = definition(text) {
             self.definitions.insert(name.to_owned(), value.to_owned());
         } else if text.starts_with("~SEQ") || text.starts_with("~LST") {
@@ -128,14 +167,15 @@ impl Expansion<'_> {
             // Each line of it is looked at anew.
             todo.extend(whole.split('\n').rev().map(|line| Todo::Text(line.into())));
         } else if !text.is_empty() && !self.findings.is_fatal() {
-            self.lines.push(Line::Code { at: at.clone(), text: text.to_owned() });
+            return Some(text);
         }
+        None
     }
 
     /// What is left of it on this host: `@id` is for that host only, `@^id` for all others.
     fn applies<'t>(&self, text: &'t str) -> Option<&'t str> {
         let Some(rest) = text.strip_prefix('@') else { return Some(text) };
-        let (word, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+        let (word, rest) = rest.split_once(is_space).unwrap_or((rest, ""));
         let (word, wanted) = match word.strip_prefix('^') {
             Some(word) => (word, false),
             None => (word, true),
@@ -187,7 +227,7 @@ impl Expansion<'_> {
         (count > 0).then_some(text)
     }
 
-    /// `$NAME` before white space or `${NAME}`: its length, and the value.
+    /// `$NAME` before white space, a comma or `)`, or `${NAME}`: its length, and the value.
     fn named(&mut self, text: &str, at: &At) -> Option<(usize, String)> {
         if let Some(inner) = text.strip_prefix("${") {
             let name = &inner[..inner.find('}')?];
@@ -205,7 +245,8 @@ impl Expansion<'_> {
             }
             return self.definitions.get(name).map(|value| (end, value.clone()));
         }
-        let name: &str = text[1..].split(char::is_whitespace).next().unwrap_or_default();
+        let ends = |c| is_space(c) || c == ',' || c == ')';
+        let name: &str = text[1..].split(ends).next().unwrap_or_default();
         self.definitions.get(name).filter(|_| is_name(name)).map(|value| (name.len() + 1, value.clone()))
     }
 }
@@ -223,13 +264,13 @@ fn sequence(text: &str) -> Option<Sequence<'_>> {
         }
         _ => None,
     }?;
-    let name = inner.split(',').next()?.trim();
+    let name = inner.split(',').next()?.trim_matches(is_space);
     is_name(name).then(|| (vec![name.to_owned()], rows, rest.trim_start()))
 }
 
 fn numbers(inner: &str, show: impl Fn(i64) -> String) -> Option<Vec<Vec<String>>> {
     let values: Vec<i64> =
-        inner.split(',').skip(1).map(|word| integer(word.trim())).collect::<Option<_>>()?;
+        inner.split(',').skip(1).map(|word| integer(word.trim_matches(is_space))).collect::<Option<_>>()?;
     let (start, step, end) = match values[..] {
         [end] => (if end > 0 { 1 } else { -1 }, if end > 0 { 1 } else { -1 }, end),
         [start, end] => (start, if end >= start { 1 } else { -1 }, end),
@@ -255,13 +296,13 @@ fn integer(word: &str) -> Option<i64> {
 
 fn list<'t>(inner: &str, rest: &'t str) -> Option<Sequence<'t>> {
     let mut items = Vec::new();
-    let mut left = inner.trim();
+    let mut left = inner.trim_matches(is_space);
     while !left.is_empty() {
         let (item, after) = match left.strip_prefix('{') {
             Some(group) => group.split_once('}')?,
             None => left.split_at(left.find(',').unwrap_or(left.len())),
         };
-        items.push(item.split(',').map(|word| word.trim().to_owned()).collect::<Vec<_>>());
+        items.push(item.split(',').map(|word| word.trim_matches(is_space).to_owned()).collect::<Vec<_>>());
         left = after.trim_start().trim_start_matches(',').trim_start();
     }
     let names = (!items.is_empty()).then(|| items.remove(0))?;
@@ -271,17 +312,19 @@ fn list<'t>(inner: &str, rest: &'t str) -> Option<Sequence<'t>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::lines_of;
     use super::*;
     use std::path::Path;
 
-    fn expanded(text: &str) -> (Vec<String>, Findings) {
-        let mut findings = Findings::default();
-        let lines = expand(lines_of(text, Path::new("/etc/keepalived/k.conf")), "lb1", &mut findings);
-        let code = |line| match line {
+    fn code(line: Line) -> Option<String> {
+        match line {
             Line::Code { text, .. } => Some(text),
             Line::Comment(_) => None,
-        };
+        }
+    }
+
+    fn expanded(text: &str) -> (Vec<String>, Findings) {
+        let mut findings = Findings::default();
+        let lines = expand(Source::of_text(text, Path::new("/etc/keepalived/k.conf")), "lb1", &mut findings);
         (lines.into_iter().filter_map(code).collect(), findings)
     }
 
@@ -358,9 +401,40 @@ mod tests {
     }
 
     #[test]
+    fn included_files_are_read_relative_to_their_own_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        write(
+            "k.conf",
+            "one\n$D=d\ninclude ${D}/*.conf\nincludea nowhere\n@lb1 include d\n@lb2 include k.conf\nlast",
+        );
+        write("d/a.conf", "two\ninclude b.inc\n");
+        write("d/b.inc", "three");
+        let mut findings = Findings::default();
+        let source = Source::open(&dir.path().join("k.conf"), &mut findings);
+        let codes: Vec<String> = expand(source, "lb1", &mut findings).into_iter().filter_map(code).collect();
+        assert_eq!(codes, ["one", "two", "three", "last"]);
+        assert_eq!(findings.all.len(), 2);
+        assert_eq!(findings.all[0].kind, Kind::Invalid);
+        assert!(findings.all[0].to_string().contains("k.conf:4: there is no file nowhere; "));
+    }
+
+    #[test]
+    fn a_file_that_includes_itself_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("k.conf");
+        std::fs::write(&path, "include k.conf\ninclude k.conf\n").unwrap();
+        let mut findings = Findings::default();
+        let source = Source::open(&path, &mut findings);
+        expand(source, "", &mut findings);
+        assert!(findings.is_fatal());
+    }
+
+    #[test]
     fn comments_stay_in_their_place() {
         let mut findings = Findings::default();
-        let found = expand(lines_of("# one\na # two\n", Path::new("k")), "", &mut findings);
+        let found = expand(Source::of_text("# one\na # two\n", Path::new("k")), "", &mut findings);
         assert_eq!(found[..2], [Line::Comment("one".into()), Line::Comment("two".into())]);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each level is a table of keywords, each with the form of its value.
 
-use super::finding::{At, Findings};
+use super::finding::{At, Findings, Kind};
 use super::grammar::{self, Level, shape};
 use super::model::Command;
 use super::tree::Statement;
@@ -66,9 +66,10 @@ pub enum Value {
 }
 
 #[derive(Clone, Copy)]
-enum Form {
+pub enum Form {
     Number(i64, i64),
-    Time(f64),
+    /// Between two numbers of seconds; of milliseconds in a `bfd_instance`.
+    Time(f64, f64),
     On,
     /// One word or more, as they are.
     Words,
@@ -77,6 +78,11 @@ enum Form {
     OneOf(&'static [&'static str]),
     Command,
     Address,
+    Hex,
+    /// Of MD5.
+    Digest,
+    /// Another word has taken its place.
+    Old(&'static str),
 }
 use Form::{Address, Maybe, Number, On, OneOf, Time, Words};
 
@@ -84,7 +90,7 @@ type Table = &'static [(&'static str, Form)];
 
 const METHODS: &[&str] = &["NAT", "DR", "TUN"];
 const INT: Form = Number(0, i32::MAX as i64);
-const HOUR: Form = Time(4294.0);
+const HOUR: Form = Time(0.0, 4294.0);
 
 /// Of virtual servers, real servers and checkers alike.
 const TIMES: Table = &[
@@ -131,7 +137,7 @@ const SERVER: Table = &[
     ("sorry_server_lvs_method", OneOf(METHODS)),
     ("inhibit_on_failure", On),
     ("nat_mask", Words),
-    ("nb_get_retry", INT),
+    ("weight", Number(0, 65535)),
 ];
 
 const REAL: Table = &[
@@ -146,7 +152,6 @@ const REAL: Table = &[
     ("virtualhost", Words),
     ("snmp_name", Words),
     ("inhibit_on_failure", On),
-    ("nb_get_retry", INT),
 ];
 
 const CONNECTION: Table = &[
@@ -157,15 +162,19 @@ const CONNECTION: Table = &[
     ("bind_port", Number(1, 65535)),
     ("fwmark", INT),
     ("log_all_failures", On),
-    ("nb_get_retry", INT),
 ];
 
-const HTTP: Table =
-    &[("http_protocol", Words), ("fast_recovery", On), ("virtualhost", Words), ("enable_sni", On)];
+const HTTP: Table = &[
+    ("http_protocol", Words),
+    ("fast_recovery", On),
+    ("virtualhost", Words),
+    ("enable_sni", On),
+    ("nb_get_retry", Form::Old("retry")),
+];
 
 const URL: Table = &[
     ("path", Words),
-    ("digest", Words),
+    ("digest", Form::Digest),
     ("status_code", Words),
     ("virtualhost", Words),
     ("regex", Words),
@@ -198,7 +207,12 @@ const CHECKERS: &[(&str, Table, bool)] = &[
     ("PING_CHECK", &[], true),
     (
         "UDP_CHECK",
-        &[("payload", Words), ("require_reply", Maybe), ("min_reply_length", INT), ("max_reply_length", INT)],
+        &[
+            ("payload", Form::Hex),
+            ("require_reply", Form::Hex),
+            ("min_reply_length", INT),
+            ("max_reply_length", INT),
+        ],
         true,
     ),
     ("FILE_CHECK", &[("track_file", Words), ("dynamic", On), ("weight", Words)], false),
@@ -218,7 +232,58 @@ pub fn server(s: &Statement, findings: &mut Findings) -> Option<VirtualServer> {
             _ => setting(&mut server.settings, "virtual_server", &[SERVER, TIMES], inner, findings),
         }
     }
+    complete(&server, s, findings);
     Some(server)
+}
+
+/// What keepalived sets by itself, or leaves out.
+fn complete(server: &VirtualServer, s: &Statement, findings: &mut Findings) {
+    let has = |keys: &[&str]| keys.iter().any(|key| server.settings.contains_key(key));
+    let mut say =
+        |what: &str, remedy: &str| invalid(findings, s, format!("the virtual server has no {what}"), remedy);
+    if server.real_servers.is_empty() {
+        return say("real servers", "keepalived leaves it out: remove it, or name them");
+    }
+    if !has(&["protocol"]) && !matches!(server.target, Target::Mark(_)) {
+        say("protocol", "keepalived takes UDP: write it");
+    }
+    if !has(&["lvs_method", "lb_kind"]) {
+        say("lvs_method", "keepalived takes NAT: write it");
+    }
+    if !has(&["lvs_sched", "lb_algo"]) {
+        say("lvs_sched", "keepalived takes wlc: write it");
+    }
+    if let Target::Address(_, port) = server.target {
+        ports(server, port, findings);
+    }
+}
+
+/// Whoever forwards packets as they are cannot change their port.
+pub fn ports(server: &VirtualServer, port: u16, findings: &mut Findings) {
+    let is_nat = |settings: &Settings| {
+        let method = settings.get("lvs_method").or_else(|| settings.get("lb_kind"))?;
+        Some(*method == Value::Words(vec!["NAT".into()]))
+    };
+    let by_default = is_nat(&server.settings).unwrap_or(true);
+    for real in server.real_servers.iter().filter(|real| real.port != port) {
+        if !is_nat(&real.settings).unwrap_or(by_default) {
+            let what = format!("the port {} is not the virtual server's, {port}", real.port);
+            findings.add(
+                Kind::Invalid,
+                &real.at,
+                what,
+                "only NAT can change it: keepalived takes the virtual server's",
+            );
+        }
+    }
+}
+
+impl ServerGroup {
+    /// Those that are written, in order.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        let port = |member: &String| member.split(' ').nth(1).and_then(|port| port.parse().ok());
+        self.members.iter().filter(|member| !member.starts_with("fwmark")).filter_map(port)
+    }
 }
 
 fn target(s: &Statement, findings: &mut Findings) -> Option<Target> {
@@ -281,6 +346,9 @@ fn checker(
             "url" if kind.ends_with("_GET") && shape(inner, true, findings) => {
                 let mut url = Settings::new();
                 inner.inner().iter().for_each(|line| setting(&mut url, "url", &[URL], line, findings));
+                if !url.contains_key("path") {
+                    invalid(findings, inner, "the url has no path", "keepalived leaves it out: write one");
+                }
                 checker.urls.push(url);
             }
             // Where it connects may stand in a block of its own.
@@ -292,10 +360,16 @@ fn checker(
             _ => setting(&mut checker.settings, kind, &[own, connection, TIMES], inner, findings),
         }
     }
+    let missing = match kind {
+        "MISC_CHECK" if !checker.settings.contains_key("misc_path") => "misc_path",
+        "HTTP_GET" | "SSL_GET" if checker.urls.is_empty() => "url",
+        _ => return checker,
+    };
+    invalid(findings, s, format!("the {kind} has no {missing}"), "keepalived leaves it out: write one");
     checker
 }
 
-fn setting(
+pub fn setting(
     settings: &mut Settings,
     level: &'static str,
     tables: &[Table],
@@ -316,7 +390,7 @@ fn value(form: Form, s: &Statement, findings: &mut Findings) -> Option<Value> {
     let words = || Value::Words(s.args.iter().map(|word| word.text.clone()).collect());
     match form {
         Number(least, most) => number(findings, s, least..=most).map(Value::Number),
-        Time(most) => seconds(findings, s, 0.0..=most).map(Value::Time),
+        Time(least, most) => seconds(findings, s, least..=most).map(Value::Time),
         On => boolean(findings, s).map(Value::On),
         Maybe => Some(words()),
         Words => text(findings, s).map(|_| words()),
@@ -331,6 +405,36 @@ fn value(form: Form, s: &Statement, findings: &mut Findings) -> Option<Value> {
                 );
                 return None;
             }
+            Some(words())
+        }
+        Form::Hex => {
+            let is_hex = |word: &str| word.chars().all(|c| c.is_ascii_hexdigit() || c == ' ');
+            if s.args.len() > 1 || !s.arg(0).is_none_or(is_hex) {
+                invalid(
+                    findings,
+                    s,
+                    format!("{} is not hexadecimal", s.key),
+                    "write it in one pair of quotes",
+                );
+                return None;
+            }
+            Some(words())
+        }
+        Form::Digest => {
+            let word = text(findings, s)?;
+            if word.len() != 32 {
+                invalid(
+                    findings,
+                    s,
+                    format!("the digest {word} is none"),
+                    "write the 32 digits that genhash shows",
+                );
+                return None;
+            }
+            Some(words())
+        }
+        Form::Old(new) => {
+            invalid(findings, s, format!("{} is an old word", s.key), format!("write {new}"));
             Some(words())
         }
         Form::Command => command(findings, s).map(Value::Command),

@@ -9,6 +9,7 @@
 //! ```
 //! A file of bad will costs bounded time and memory at each step: files, lines, lengths, depth and findings have limits.
 
+mod bfd;
 mod command;
 mod finding;
 mod grammar;
@@ -25,6 +26,7 @@ pub use finding::{At, Finding, Findings, Kind};
 pub use write::{Mode, Node};
 
 use model::Model;
+use source::{Raw, Source};
 use std::path::Path;
 
 /// What a file says, and what there is to be said of it.
@@ -38,18 +40,18 @@ pub struct Read {
 #[must_use]
 pub fn read(path: &Path, id: &str) -> Read {
     let mut findings = Findings::default();
-    let raw = source::read(path, &mut findings);
-    parse(raw, id, findings)
+    let source = Source::open(path, &mut findings);
+    parse(source, id, findings)
 }
 
 /// The same of a text, in which nothing is included.
 #[must_use]
 pub fn read_text(text: &str, path: &Path, id: &str) -> Read {
-    parse(source::lines_of(text, path), id, Findings::default())
+    parse(Source::of_text(text, path), id, Findings::default())
 }
 
-fn parse(raw: Vec<source::Raw>, id: &str, mut findings: Findings) -> Read {
-    let lines = lines::expand(raw, id, &mut findings);
+fn parse(source: (Source, Vec<Raw>), id: &str, mut findings: Findings) -> Read {
+    let lines = lines::expand(source, id, &mut findings);
     let statements = tree::build(lines, &mut findings);
     let model = if findings.is_fatal() { Model::default() } else { read::model(statements, &mut findings) };
     Read { model, findings }

@@ -15,6 +15,8 @@ pub struct Model {
     /// Read, and not run yet.
     pub virtual_servers: Vec<VirtualServer>,
     pub server_groups: Vec<ServerGroup>,
+    /// Names of what is checked alone.
+    pub bfds: Vec<String>,
     /// Above what is not carried, or at the end.
     pub comments: Vec<String>,
 }
@@ -145,6 +147,12 @@ pub struct Instance {
     pub comments: Vec<String>,
     pub name: String,
     pub master: bool,
+    /// Whether that was said.
+    pub begins: Option<bool>,
+    /// Where something for unicast alone is written.
+    pub unicast: Option<At>,
+    pub xmit_base: Option<At>,
+    pub ipvlan: Option<At>,
     pub interface: Option<String>,
     pub vrid: Option<u8>,
     pub priority: Option<u8>,

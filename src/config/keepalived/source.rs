@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 /// A hundred thousand lines; a larger file is some other file.
 const MAX_BYTES: u64 = 8 << 20;
-/// Of includes within includes. keepalived stops when it has no file descriptors left.
-const MAX_DEPTH: usize = 16;
-/// Of all files, each counted as often as it is included.
+/// Each counted as often as it is included.
 const MAX_FILES: usize = 1000;
+/// keepalived's buffer: what is beyond it is the next line.
+const MAX_PIECE: usize = 1023;
 
 /// A line without its comment.
 #[derive(Debug, Clone)]
@@ -32,97 +32,102 @@ struct Strict {
     wildcard: bool,
 }
 
-pub struct Source<'f> {
-    findings: &'f mut Findings,
-    lines: Vec<Raw>,
+/// What has been read so far.
+pub struct Source {
     /// Off: every line stands for itself.
     includes: bool,
     files: usize,
     bytes: u64,
 }
 
-/// Every line of the file and of what it includes, in order.
-pub fn read(path: &Path, findings: &mut Findings) -> Vec<Raw> {
-    let mut source = Source { findings, lines: Vec::new(), includes: true, files: 0, bytes: 0 };
-    let at = At { file: Rc::new(path.to_owned()), line: 0 };
-    source.file(path, &at, 0, Strict { readable: true, ..Strict::default() }, Kind::Fatal);
-    source.lines
-}
-
-/// The text of one file, for tests and fuzzing; it includes nothing.
-pub fn lines_of(text: &str, path: &Path) -> Vec<Raw> {
-    let mut findings = Findings::default();
-    let mut source =
-        Source { findings: &mut findings, lines: Vec::new(), includes: false, files: 0, bytes: 0 };
-    source.text(text, path, 0);
-    source.lines
-}
-
-impl Source<'_> {
-    fn file(&mut self, path: &Path, by: &At, depth: usize, strict: Strict, kind: Kind) {
-        let said = |error: String| format!("{} cannot be read: {error}", path.display());
-        self.files += 1;
-        if depth > MAX_DEPTH || self.files > MAX_FILES {
-            let what = format!("more than {MAX_FILES} files are included, or {MAX_DEPTH} within each other");
-            return self.findings.add(Kind::Fatal, by, what, "a file that includes itself does that");
-        }
-        match load(path, MAX_BYTES.saturating_sub(self.bytes)) {
-            Ok(text) => {
-                self.bytes += text.len() as u64;
-                self.text(&text, path, depth);
-            }
-            Err(error) if strict.readable => {
-                self.findings.add(kind, by, said(error), "check the path and its permissions")
-            }
-            Err(error) => self.findings.add(Kind::Note, by, said(error), "keepalived overlooks that"),
-        }
+impl Source {
+    /// With the lines of the file.
+    pub fn open(path: &Path, findings: &mut Findings) -> (Source, Vec<Raw>) {
+        let mut source = Source { includes: true, files: 0, bytes: 0 };
+        let at = At { file: Rc::new(path.to_owned()), line: 0 };
+        let must = Strict { readable: true, ..Strict::default() };
+        let lines = source.file(path, &at, must, Kind::Fatal, findings);
+        (source, lines)
     }
 
-    fn text(&mut self, text: &str, path: &Path, depth: usize) {
-        let file = Rc::new(path.to_owned());
-        let dir = Rc::new(path.parent().map(Path::to_owned).unwrap_or_default());
-        for (at, line) in text.lines().enumerate() {
-            let at = At { file: file.clone(), line: at + 1 };
-            // keepalived's lines are C strings.
-            let line = line.split('\0').next().unwrap_or_default();
-            let (code, comment) = uncomment(line);
-            match include(&code) {
-                Some((pattern, strict)) if self.includes => {
-                    self.include(pattern, &dir, &at, depth, strict);
-                }
-                _ => self.lines.push(Raw { at, code, comment, dir: dir.clone() }),
-            }
-        }
+    /// A text that includes nothing, for tests and fuzzing.
+    pub fn of_text(text: &str, path: &Path) -> (Source, Vec<Raw>) {
+        (Source { includes: false, files: 0, bytes: 0 }, lines_of(text, path))
     }
 
-    fn include(&mut self, pattern: &str, dir: &Path, at: &At, depth: usize, strict: Strict) {
-        let mut found = false;
+    /// The lines of what a line includes. `None`: it is no such line.
+    pub fn included(&mut self, code: &str, at: &At, dir: &Path, findings: &mut Findings) -> Option<Vec<Raw>> {
+        let (pattern, strict) = include(code).filter(|_| self.includes)?;
+        let (mut found, mut lines) = (false, Vec::new());
         for pattern in braces(pattern) {
-            let full = dir.join(&pattern);
-            let paths: Vec<PathBuf> = match glob::glob(&full.to_string_lossy()) {
-                Ok(paths) => {
-                    paths.filter_map(Result::ok).filter(|path| !path.is_dir()).take(MAX_FILES).collect()
-                }
-                Err(_) => Vec::new(),
-            };
-            found |= !paths.is_empty();
-            for path in paths {
-                self.file(&path, at, depth + 1, strict, Kind::Invalid);
+            for path in files(&dir.join(&pattern)) {
+                found = true;
+                lines.extend(self.file(&path, at, strict, Kind::Invalid, findings));
             }
         }
         let wild = pattern.contains(['*', '?', '[', '{']);
+        let what = format!("there is no file {pattern}");
         if !found && (strict.wildcard || (strict.matching && !wild)) {
-            self.findings.add(
-                Kind::Invalid,
-                at,
-                format!("there is no file {pattern}"),
-                "check the path; it is relative to the directory of this file",
-            );
+            let remedy = "check the path; it is relative to the directory of this file";
+            findings.add(Kind::Invalid, at, what, remedy);
         } else if !found {
-            let what = format!("there is no file {pattern}");
-            self.findings.add(Kind::Note, at, what, "keepalived overlooks that");
+            findings.add(Kind::Note, at, what, "keepalived overlooks that");
+        }
+        Some(lines)
+    }
+
+    fn file(
+        &mut self,
+        path: &Path,
+        by: &At,
+        strict: Strict,
+        kind: Kind,
+        findings: &mut Findings,
+    ) -> Vec<Raw> {
+        self.files += 1;
+        if self.files > MAX_FILES {
+            let what = format!("more than {MAX_FILES} files are included");
+            findings.add(Kind::Fatal, by, what, "a file that includes itself does that");
+            return Vec::new();
+        }
+        let error = match load(path, MAX_BYTES.saturating_sub(self.bytes)) {
+            Ok(text) => {
+                self.bytes += text.len() as u64;
+                return lines_of(&text, path);
+            }
+            Err(error) => format!("{} cannot be read: {error}", path.display()),
+        };
+        match strict.readable {
+            true => findings.add(kind, by, error, "check the path and its permissions"),
+            false => findings.add(Kind::Note, by, error, "keepalived overlooks that"),
+        }
+        Vec::new()
+    }
+}
+
+fn files(pattern: &Path) -> Vec<PathBuf> {
+    let Ok(paths) = glob::glob(&pattern.to_string_lossy()) else { return Vec::new() };
+    paths.filter_map(Result::ok).filter(|path| !path.is_dir()).take(MAX_FILES).collect()
+}
+
+fn lines_of(text: &str, path: &Path) -> Vec<Raw> {
+    let file = Rc::new(path.to_owned());
+    let dir = Rc::new(path.parent().map(Path::to_owned).unwrap_or_default());
+    let mut lines = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        // keepalived's lines are C strings.
+        let mut rest = line.split('\0').next().unwrap_or_default();
+        loop {
+            let (piece, after) = rest.split_at(rest.floor_char_boundary(MAX_PIECE));
+            let (code, comment) = uncomment(piece);
+            lines.push(Raw { at: At { file: file.clone(), line: at + 1 }, code, comment, dir: dir.clone() });
+            if after.is_empty() {
+                break;
+            }
+            rest = after;
         }
     }
+    lines
 }
 
 fn load(path: &Path, left: u64) -> Result<String, String> {
@@ -233,32 +238,5 @@ mod tests {
         assert_eq!(braces("a{b,c{d,e}}f"), ["abf", "acdf", "acef"]);
         assert_eq!(braces("a{b"), ["a{b"]);
         assert!(braces(&"{a,b}".repeat(40)).len() <= MAX_FILES + 1);
-    }
-
-    #[test]
-    fn included_files_are_read_relative_to_their_own_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        std::fs::create_dir(dir.path().join("d")).unwrap();
-        write("k.conf", "one\ninclude d/*.conf\nincludea nowhere\ninclude d\nlast\n");
-        write("d/a.conf", "two\ninclude b.inc\n");
-        write("d/b.inc", "three");
-        let mut findings = Findings::default();
-        let lines = read(&dir.path().join("k.conf"), &mut findings);
-        let codes: Vec<&str> = lines.iter().map(|raw| raw.code.as_str()).collect();
-        assert_eq!(codes, ["one", "two", "three", "last"]);
-        assert_eq!(findings.all.len(), 2);
-        assert_eq!(findings.all[0].kind, Kind::Invalid);
-        assert!(findings.all[0].to_string().contains("k.conf:3: there is no file nowhere; "));
-    }
-
-    #[test]
-    fn a_file_that_includes_itself_ends() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("k.conf");
-        std::fs::write(&path, "include k.conf\ninclude k.conf\n").unwrap();
-        let mut findings = Findings::default();
-        read(&path, &mut findings);
-        assert!(findings.is_fatal());
     }
 }

@@ -1,12 +1,12 @@
 //! Lines become statements within statements. A line ends a statement, and so does a brace wherever it stands.
 
 use super::finding::{At, Findings, Kind};
-use super::lines::Line;
+use super::lines::{Line, is_space};
 
 /// keepalived knows four: a virtual server's real server's check's URL.
 const MAX_DEPTH: usize = 16;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Word {
     pub text: String,
     pub quoted: bool,
@@ -130,9 +130,17 @@ impl Builder<'_> {
                     lexer.push(c);
                     chars.next().into_iter().for_each(|next| lexer.push(next));
                 }
-                _ if quote == Some(c) => quote = None,
+                _ if quote == Some(c) => {
+                    quote = None;
+                    if !command {
+                        lexer.end();
+                    }
+                }
                 '"' | '\'' if quote.is_none() && (c == '"' || command) => {
                     quote = Some(c);
+                    if !command {
+                        lexer.end();
+                    }
                     lexer.word.get_or_insert_with(Word::default).quoted = true;
                 }
                 _ if quote.is_some() => lexer.push(c),
@@ -148,7 +156,7 @@ impl Builder<'_> {
                 }
                 '{' => lexer.token(Token::Open),
                 '}' => lexer.token(Token::Close),
-                _ if c.is_whitespace() => lexer.end(),
+                _ if is_space(c) => lexer.end(),
                 _ => lexer.push(c),
             }
         }
@@ -181,12 +189,6 @@ fn names_a_command(key: &str) -> bool {
         || key.ends_with("_fifo_script")
 }
 
-impl Default for Word {
-    fn default() -> Word {
-        Word { text: String::new(), quoted: false }
-    }
-}
-
 struct Lexer {
     tokens: Vec<Token>,
     word: Option<Word>,
@@ -210,13 +212,13 @@ impl Lexer {
 #[cfg(test)]
 mod tests {
     use super::super::lines::expand;
-    use super::super::source::lines_of;
+    use super::super::source::Source;
     use super::*;
     use std::path::Path;
 
     fn built(text: &str) -> (Vec<Statement>, Findings) {
         let mut findings = Findings::default();
-        let lines = expand(lines_of(text, Path::new("k.conf")), "", &mut findings);
+        let lines = expand(Source::of_text(text, Path::new("k.conf")), "", &mut findings);
         (build(lines, &mut findings), findings)
     }
 

@@ -1,7 +1,7 @@
-//! One address of a `virtual_ipaddress` block, and one line of `virtual_routes` and `virtual_rules`.
+//! One address of a `virtual_ipaddress` block.
 
 use super::super::finding::{Findings, Kind};
-use super::super::model::{Address, Way};
+use super::super::model::Address;
 use super::super::tree::Statement;
 use super::super::value::invalid;
 use ipnet::IpNet;
@@ -105,54 +105,4 @@ fn attribute<'w>(
             "keepalived overlooks it as well: one address stands on one line",
         ),
     }
-}
-
-/// In iproute2's order and words: the destination first, and one word for each thing.
-pub fn route(statement: &Statement, findings: &mut Findings) -> Way {
-    const TYPES: [&str; 7] =
-        ["unicast", "local", "blackhole", "unreachable", "prohibit", "throw", "broadcast"];
-    let all = statement.words();
-    let (mut kind, mut to, mut rest) = (None, None, Vec::new());
-    let mut words = all.split_whitespace();
-    while let Some(word) = words.next() {
-        match word {
-            "to" => to = words.next(),
-            "gw" => rest.extend([Some("via"), words.next()]),
-            "no_track" | "append" | "inet" | "inet6" => {}
-            "track_group" => drop(words.next()),
-            "or" => {
-                let what = "a second gateway with `or` is left out";
-                findings.add(Kind::Missing, &statement.at, what, "write a nexthop for each, to use both");
-                words.next();
-            }
-            _ if TYPES.contains(&word) && kind.is_none() && to.is_none() => kind = Some(word),
-            _ if to.is_none()
-                && rest.is_empty()
-                && (word == "default" || word.starts_with(|c: char| c.is_ascii_hexdigit())) =>
-            {
-                to = Some(word);
-            }
-            // A word with its value, or one that stands alone.
-            "onlink" | "lock" | "nexthop" => rest.push(Some(word)),
-            _ => rest.extend([Some(word), words.next()]),
-        }
-    }
-    let words: Vec<&str> = kind.into_iter().chain(to).chain(rest.into_iter().flatten()).collect();
-    Way { at: statement.at.clone(), text: words.join(" ") }
-}
-
-pub fn rule(statement: &Statement) -> Way {
-    let all = statement.words();
-    let mut kept = Vec::new();
-    let mut words = all.split_whitespace();
-    while let Some(word) = words.next() {
-        match word {
-            "no_track" | "inet" | "inet6" => {}
-            "track_group" => drop(words.next()),
-            "preference" | "pref" | "order" => kept.push("priority"),
-            "table" => kept.push("lookup"),
-            other => kept.push(other),
-        }
-    }
-    Way { at: statement.at.clone(), text: kept.join(" ") }
 }

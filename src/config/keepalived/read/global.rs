@@ -26,6 +26,7 @@ fn one(global: &mut Global, s: &Statement, findings: &mut Findings) {
                 let why = "a program that others may change is never run";
                 findings.add(Kind::Note, &s.at, "enable_script_security is not needed", why);
             }
+            "include_check" => included(s, findings),
             "default_interface" => global.default_interface = text(findings, s).map(str::to_owned),
             "notify_fifo" | "vrrp_notify_fifo" => fifo(global, s, findings),
             "notify_fifo_script" | "vrrp_notify_fifo_script" => global.fifo_script = command(findings, s),
@@ -47,6 +48,14 @@ fn mail(global: &mut Global, s: &Statement, findings: &mut Findings) {
         "smtp_alert" | "smtp_alert_vrrp" => global.smtp_alert = boolean(findings, s).or(global.smtp_alert),
         "no_email_faults" => global.no_email_faults = true,
         "notification_email" => {
+            if s.inner().is_empty() {
+                invalid(
+                    findings,
+                    s,
+                    "notification_email names nobody",
+                    "write an address a line, or remove it",
+                );
+            }
             let lines = s.inner().iter();
             global.mail.to.extend(lines.flat_map(|line| {
                 std::iter::once(line.key.clone()).chain(line.args.iter().map(|word| word.text.clone()))
@@ -70,6 +79,19 @@ fn mail(global: &mut Global, s: &Statement, findings: &mut Findings) {
         }
         _ => other(&GLOBAL, s, findings),
     }
+}
+
+fn included(s: &Statement, findings: &mut Findings) {
+    let mut seen = Vec::new();
+    for word in s.args.iter().map(|word| word.text.as_str()) {
+        if !matches!(word, "read" | "match" | "wildcard_match" | "brace_match") || seen.contains(&word) {
+            let remedy = "write read, match, wildcard_match or brace_match, each once";
+            invalid(findings, s, format!("include_check {word} is none, or there already"), remedy);
+        }
+        seen.push(word);
+    }
+    let what = "include_check is not needed";
+    findings.add(Kind::Note, &s.at, what, "every file that is missing is told");
 }
 
 fn fifo(global: &mut Global, s: &Statement, findings: &mut Findings) {

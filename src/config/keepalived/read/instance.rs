@@ -1,11 +1,12 @@
 //! `vrrp_instance`.
 
+use super::super::bfd;
 use super::super::finding::{Findings, Kind};
-use super::super::grammar::{INSTANCE, shape};
+use super::super::grammar::{INSTANCE, other, shape};
 use super::super::model::{Instance, Model, Notify};
 use super::super::tree::Statement;
 use super::super::value::{address, boolean, invalid, number, seconds, text};
-use super::{address, all_comments, global, name, notify, tracking};
+use super::{address, all_comments, global, name, notify, tracking, way};
 
 const BLOCKS: [&str; 10] = [
     "authentication",
@@ -21,6 +22,15 @@ const BLOCKS: [&str; 10] = [
 ];
 
 pub fn read(model: &mut Model, statement: &Statement, findings: &mut Findings) {
+    if let Some(second) = statement.arg(1) {
+        let what = format!("the name of a vrrp_instance is one word, and {second} is a second one");
+        return invalid(
+            findings,
+            statement,
+            what,
+            "keepalived leaves the instance out: join them, or use quotes",
+        );
+    }
     let Some(name) = name(statement, findings) else { return };
     if model.instances.iter().any(|instance| instance.name == name) {
         let what = format!("the instance {name} is there already");
@@ -41,8 +51,17 @@ pub fn read(model: &mut Model, statement: &Statement, findings: &mut Findings) {
             "track_interface" | "track_script" | "track_file" | "track_process" => {
                 tracking::tracks(&mut instance.tracks, &model.trackers, inner, findings);
             }
+            "track_bfd" => {
+                bfd::tracked(&model.bfds, inner, findings);
+                other(&INSTANCE, inner, findings);
+            }
             _ => one(&mut instance, inner, findings),
         }
+    }
+    if instance.ah && instance.password.is_some() && instance.master {
+        instance.master = false;
+        let what = format!("{}: with AH no instance begins as master", instance.name);
+        findings.add(Kind::Invalid, &instance.at, what, "write state BACKUP, as keepalived takes it");
     }
     complete(&instance, statement, findings);
     model.instances.push(instance);
@@ -54,6 +73,10 @@ fn empty(statement: &Statement, name: &str) -> Instance {
         comments: all_comments(statement),
         name: name.to_owned(),
         master: false,
+        begins: None,
+        unicast: None,
+        xmit_base: None,
+        ipvlan: None,
         interface: None,
         vrid: None,
         priority: None,
@@ -91,7 +114,14 @@ fn one(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
             instance.advert_int =
                 seconds.map(|seconds| (s.at.clone(), seconds)).or(instance.advert_int.take());
         }
-        "authentication" => s.inner().iter().for_each(|inner| one(instance, inner, findings)),
+        "authentication" => {
+            s.inner().iter().for_each(|inner| one(instance, inner, findings));
+            let typed = s.inner().iter().any(|inner| inner.key == "auth_type");
+            if typed && instance.password.is_none() {
+                let remedy = "keepalived goes on without: write auth_pass, or remove it";
+                invalid(findings, s, "authentication without a password", remedy);
+            }
+        }
         "auth_type" => authentication(instance, s, findings),
         "auth_pass" => password(instance, s, findings),
         "virtual_ipaddress" => addresses(instance, s, findings),
@@ -99,12 +129,20 @@ fn one(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
             instance.excluded.extend(s.inner().iter().filter_map(|line| address::read(line, findings)));
         }
         "virtual_routes" => {
-            instance.routes.extend(s.inner().iter().map(|line| address::route(line, findings)))
+            instance.routes.extend(s.inner().iter().filter_map(|line| way::route(line, findings)))
         }
-        "virtual_rules" => instance.rules.extend(s.inner().iter().map(address::rule)),
-        "unicast_peer" => s.inner().iter().for_each(|line| peer(instance, line, findings)),
+        "virtual_rules" => {
+            instance.rules.extend(s.inner().iter().filter_map(|line| way::rule(line, findings)))
+        }
+        "unicast_peer" => {
+            instance.unicast = Some(s.at.clone());
+            s.inner().iter().for_each(|line| peer(instance, line, findings));
+        }
         "unicast_src_ip" | "mcast_src_ip" | "vrrp_unicast_bind" => {
-            let source = text(findings, s).and_then(|word| address(findings, s, word));
+            if s.key != "mcast_src_ip" {
+                instance.unicast = Some(s.at.clone());
+            }
+            let source = text(findings, s).and_then(|word| host(findings, s, word));
             instance.source = source.map(|source| (s.at.clone(), source)).or(instance.source.take());
         }
         "nopreempt" => instance.nopreempt = Some(s.at.clone()),
@@ -116,7 +154,17 @@ fn one(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
         "accept" => instance.accept = Some(true),
         "no_accept" => instance.accept = Some(false),
         "strict_mode" => instance.strict = boolean(findings, s).or(instance.strict),
-        "use_vmac" => instance.vmac = Some(s.arg(0).filter(|word| !word.contains(':')).map(str::to_owned)),
+        "use_vmac" => vmac(instance, s, findings),
+        "vmac_xmit_base" => {
+            instance.xmit_base = Some(s.at.clone());
+            let remedy = "adverts leave by the macvlan, as RFC 9568 7.3 wants";
+            findings.add(Kind::Differs, &s.at, "vmac_xmit_base has no equivalent", remedy);
+        }
+        "use_ipvlan" => {
+            instance.ipvlan = Some(s.at.clone());
+            let remedy = "leave it out, or use a virtual MAC";
+            findings.add(Kind::Missing, &s.at, "use_ipvlan has no equivalent", remedy);
+        }
         "v3_checksum_as_v2" => instance.plain_checksum = boolean(findings, s).unwrap_or(false),
         _ => timers(instance, s, findings),
     }
@@ -128,6 +176,7 @@ fn timers(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
             instance.garp_refresh = global::announcing(s, key, findings).or(instance.garp_refresh);
         }
         "unicast_ttl" => {
+            instance.unicast = Some(s.at.clone());
             if number(findings, s, 0..=255).is_some_and(|ttl| ttl != 255) {
                 findings.add(
                     Kind::Differs,
@@ -147,14 +196,22 @@ fn byte(s: &Statement, least: i64, findings: &mut Findings) -> Option<u8> {
 }
 
 fn state(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
-    match text(findings, s) {
-        Some("MASTER") => instance.master = true,
-        Some("BACKUP") | None => {}
+    let begins = match text(findings, s) {
+        Some("MASTER") => Some(true),
+        Some("BACKUP") => Some(false),
+        None => None,
         Some(word) => {
             let remedy = "write MASTER or BACKUP; keepalived takes it for BACKUP";
             invalid(findings, s, format!("{word} is no state"), remedy);
+            None
         }
+    };
+    if instance.begins.is_some() && begins.is_some() && begins != instance.begins {
+        let remedy = "keepalived takes the first one: remove this one";
+        return invalid(findings, s, "the state is given twice", remedy);
     }
+    instance.begins = instance.begins.or(begins);
+    instance.master = instance.begins == Some(true);
 }
 
 fn authentication(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
@@ -173,8 +230,8 @@ fn authentication(instance: &mut Instance, s: &Statement, findings: &mut Finding
 fn password(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
     let Some(word) = text(findings, s) else { return };
     if word.len() > 8 {
-        let what = "of auth_pass the first 8 characters count".to_owned();
-        findings.add(Kind::Note, &s.at, what, "keepalived cuts it as well");
+        let remedy = "keepalived cuts it as well: write 8 characters at most";
+        invalid(findings, s, "of auth_pass the first 8 characters count", remedy);
     }
     let end = (0..=8).rev().find(|end| word.is_char_boundary(*end)).unwrap_or(0);
     instance.password = Some(word[..end].to_owned());
@@ -199,8 +256,23 @@ fn addresses(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
     }
 }
 
+/// keepalived overlooks a prefix length.
+fn host(findings: &mut Findings, s: &Statement, word: &str) -> Option<std::net::IpAddr> {
+    address(findings, s, word.split('/').next().unwrap_or(word))
+}
+
+fn vmac(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
+    let name = s.arg(0).filter(|word| !word.contains(':')).map(str::to_owned);
+    let legal = |name: &String| name.len() <= 15 && !name.contains('/');
+    if let Some(bad) = name.as_ref().filter(|name| !legal(name)) {
+        let remedy = "write at most 15 characters; it gets the usual name";
+        invalid(findings, s, format!("{bad} is no name of an interface"), remedy);
+    }
+    instance.vmac = Some(name.filter(legal));
+}
+
 fn peer(instance: &mut Instance, line: &Statement, findings: &mut Findings) {
-    let Some(peer) = address(findings, line, &line.key) else { return };
+    let Some(peer) = host(findings, line, &line.key) else { return };
     if !line.args.is_empty() {
         let what = format!("limits of the TTL have no equivalent: {}", line.words());
         findings.add(Kind::Missing, &line.at, what, "limit who may send protocol 112 by the firewall");
@@ -216,6 +288,35 @@ fn complete(instance: &Instance, s: &Statement, findings: &mut Findings) {
             s,
             format!("{name} has no virtual_router_id"),
             "keepalived leaves the instance out: write one from 1 to 255",
+        );
+    }
+    if instance.interface.as_deref() == Some("lo") {
+        let remedy = "VRRP needs a link with other hosts: name that interface";
+        invalid(findings, s, format!("{name} is on the loopback interface"), remedy);
+    }
+    if let Some(at) = instance.unicast.as_ref().filter(|_| instance.peers.is_empty()) {
+        let what = format!("{name} is unicast and names no unicast_peer, so its adverts go by multicast");
+        findings.add(Kind::Invalid, at, what, "name the peers, or remove what is for unicast alone");
+    }
+    match (&instance.vmac, &instance.xmit_base) {
+        (Some(_), None) if !instance.peers.is_empty() => {
+            let remedy = "keepalived sends from the interface itself then: write vmac_xmit_base as well";
+            invalid(findings, s, format!("{name} has a virtual MAC and unicast peers"), remedy);
+        }
+        (None, Some(at)) => {
+            let what = format!("{name}: vmac_xmit_base is for a virtual MAC");
+            findings.add(Kind::Invalid, at, what, "remove it, or write use_vmac");
+        }
+        _ => {}
+    }
+    let ipv4 = instance.addresses.first().is_some_and(|address| address.net.addr().is_ipv4());
+    if let Some(at) = instance.ipvlan.as_ref().filter(|_| ipv4) {
+        let what = format!("{name}: an ipvlan of IPv4 needs an address of its own");
+        findings.add(
+            Kind::Invalid,
+            at,
+            what,
+            "keepalived does not run it: write its address after use_ipvlan",
         );
     }
     if instance.addresses.is_empty() {

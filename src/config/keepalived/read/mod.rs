@@ -5,10 +5,12 @@ mod address;
 mod global;
 mod instance;
 mod tracking;
+mod way;
 
+use super::bfd;
 use super::finding::{Findings, Kind};
 use super::grammar::{self, GROUP, Level, ROOT, other, shape};
-use super::lvs;
+use super::lvs::{self, Target};
 use super::model::{Group, Model, Notify};
 use super::tree::Statement;
 use super::value::{boolean, command, invalid};
@@ -33,6 +35,12 @@ pub fn model(statements: Vec<Statement>, findings: &mut Findings) -> Model {
             "virtual_server_group" => {
                 model.server_groups.extend(lvs::group(statement, findings));
                 model.comments.extend(all_comments(statement));
+            }
+            "bfd_instance" => {
+                bfd::check(statement, findings);
+                model.bfds.extend(name(statement, findings).map(str::to_owned));
+                let remedy = "watch the way out with a [[check]] of kind \"gateway\"";
+                findings.add(Kind::Missing, &statement.at, "a bfd_instance has no equivalent", remedy);
             }
             _ => tracking::tracker(&mut model, statement, findings),
         }
@@ -61,6 +69,14 @@ fn name<'s>(statement: &'s Statement, findings: &mut Findings) -> Option<&'s str
 
 /// What only all of the file can tell.
 fn settle(model: &mut Model, findings: &mut Findings) {
+    for server in &model.virtual_servers {
+        let Target::Group(name) = &server.target else { continue };
+        let group = model.server_groups.iter().find(|group| group.name == *name);
+        let other = |port: &u16| server.real_servers.iter().any(|real| real.port != *port);
+        if let Some(port) = group.and_then(|group| group.ports().find(other)) {
+            lvs::ports(server, port, findings);
+        }
+    }
     let Model { groups, instances, .. } = model;
     for group in groups.iter_mut() {
         group.members.retain(|(at, name)| {
@@ -125,6 +141,10 @@ fn group(model: &mut Model, statement: &Statement, findings: &mut Findings) {
                 }
             }
             "group" => {}
+            "track_bfd" => {
+                bfd::tracked(&model.bfds, inner, findings);
+                other(&GROUP, inner, findings);
+            }
             "sync_group_tracking_weight" => group.weights = true,
             "track_interface" | "track_script" | "track_file" | "track_process" => {
                 tracking::tracks(&mut group.tracks, &model.trackers, inner, findings);

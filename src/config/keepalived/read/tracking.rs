@@ -2,7 +2,7 @@
 
 use super::super::command;
 use super::super::finding::{Findings, Kind};
-use super::super::grammar::{FILE, Level, PROCESS_LEVEL, SCRIPT, other, shape};
+use super::super::grammar::{FILE, PROCESS_LEVEL, SCRIPT, other, shape};
 use super::super::model::{Command, Model, Track, TrackKind, Tracker, Watch};
 use super::super::tree::Statement;
 use super::super::value::{self, invalid, number, parse_number, seconds, text};
@@ -109,8 +109,8 @@ fn part(tracker: &mut Tracker, s: &Statement, findings: &mut Findings) {
                 }
                 command.user = user;
             }
-            "interval" => *interval = seconds(findings, s, 0.000_001..=4294.0).unwrap_or(*interval),
-            "timeout" => *timeout = seconds(findings, s, 0.000_001..=4294.0),
+            "interval" => *interval = whole(s, findings).unwrap_or(*interval),
+            "timeout" => *timeout = whole(s, findings),
             "rise" => *rise = count(s, findings).unwrap_or(*rise),
             "fall" => *fall = count(s, findings).unwrap_or(*fall),
             "user" => command.user = text(findings, s).and_then(|_| value::user(findings, s, &s.args)),
@@ -151,6 +151,17 @@ fn part(tracker: &mut Tracker, s: &Statement, findings: &mut Findings) {
             _ => other(&FILE, s, findings),
         },
     }
+}
+
+/// keepalived 2.2 takes whole seconds here and goes on by its default, later ones take fractions. What is meant is clear.
+fn whole(s: &Statement, findings: &mut Findings) -> Option<Duration> {
+    let value = seconds(findings, s, 0.000_001..=4294.0)?;
+    if s.arg(0).is_some_and(|word| word.contains('.')) {
+        let what =
+            format!("{} {} is a fraction, which keepalived 2.2 does not take", s.key, value.as_secs_f64());
+        invalid(findings, s, what, "it is carried as it is written");
+    }
+    Some(value)
 }
 
 fn count(s: &Statement, findings: &mut Findings) -> Option<u32> {

@@ -52,7 +52,7 @@ impl Doc<'_> {
                         "{}: the weight of {} counts as 0 in a sync group",
                         instance.name, track.name
                     );
-                    self.add(Kind::Note, &track.at, what, "keepalived does so as well");
+                    self.add(Kind::Invalid, &track.at, what, "keepalived does so as well");
                 }
                 track.weight = Some(0);
             }

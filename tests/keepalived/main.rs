@@ -1,0 +1,6 @@
+//! The reader of a keepalived.conf beside keepalived itself: what it complains of, we complain of, and of nothing else.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod corpus;
+mod verdict;
