@@ -6,14 +6,14 @@ use haclusterd::config::keepalived::{Mode, to_toml};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-struct Case {
-    file: PathBuf,
-    options: String,
-    exit: i32,
+pub struct Case {
+    pub file: PathBuf,
+    pub options: String,
+    pub exit: i32,
     messages: String,
 }
 
-fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<Case> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/keepalived");
     let oracle = fs::read_to_string(dir.join("oracle.tsv")).unwrap();
     let case = |line: &str| {
@@ -36,7 +36,7 @@ const OTHER: [(&str, &str); 3] = [
 ];
 
 /// Where it crashes or ends by itself there is no word of its that counts.
-fn died(exit: i32) -> bool {
+pub fn died(exit: i32) -> bool {
     exit > 128
 }
 

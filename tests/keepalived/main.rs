@@ -3,4 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod corpus;
+mod mutation;
+mod oracle;
 mod verdict;
+
+#[path = "../netns/mod.rs"]
+mod netns;

@@ -1,7 +1,7 @@
 //! `bfd_instance`: checked, for nothing runs it.
 
 use super::finding::Findings;
-use super::lvs::Form::{Address, Number, On, Time};
+use super::lvs::Form::{Address, Maybe, Number, Time};
 use super::lvs::{Form, Settings, setting};
 use super::tree::Statement;
 use super::value::invalid;
@@ -14,13 +14,13 @@ const TABLE: &[(&str, Form)] = &[
     ("min_tx", Time(1.0, MOST)),
     ("idle_tx", Time(1000.0, MOST)),
     ("multiplier", Number(1, 255)),
-    ("passive", On),
+    ("passive", Maybe),
     ("ttl", Number(1, 255)),
     ("hoplimit", Number(1, 255)),
     ("max_hops", Number(-1, 255)),
     ("weight", Number(-253, 253)),
-    ("vrrp", On),
-    ("checker", On),
+    ("vrrp", Maybe),
+    ("checker", Maybe),
 ];
 
 pub fn check(statement: &Statement, findings: &mut Findings) {

@@ -3,6 +3,7 @@
 
 use super::finding::{Findings, Kind};
 use super::tree::Statement;
+use super::value::boolean;
 use crate::config::hint;
 
 pub enum Use {
@@ -224,8 +225,6 @@ pub const INSTANCE: Level = Level {
         "version",
         "advert_int",
         "authentication",
-        "auth_type",
-        "auth_pass",
         "virtual_ipaddress",
         "virtual_ipaddress_excluded",
         "virtual_routes",
@@ -300,6 +299,9 @@ pub const INSTANCE: Level = Level {
     ],
 };
 
+pub const AUTHENTICATION: Level =
+    Level { name: "authentication", read: &["auth_type", "auth_pass"], others: &[] };
+
 pub const GROUP: Level = Level {
     name: "vrrp_sync_group",
     read: &[
@@ -348,9 +350,23 @@ pub const PROCESS_LEVEL: Level = Level {
 
 pub const FILE: Level = Level { name: "track_file", read: &["file", "weight", "init_file"], others: &[] };
 
+/// Of these keepalived takes on and off only.
+const SWITCHES: [&str; 7] = [
+    "vrrp_lower_prio_no_advert",
+    "vrrp_higher_prio_send_advert",
+    "lower_prio_no_advert",
+    "higher_prio_send_advert",
+    "vrrp_notify_priority_changes",
+    "notify_priority_changes",
+    "smtp_alert_checker",
+];
+
 /// Of a word that the reader has no use for.
 pub fn other(level: &Level, statement: &Statement, findings: &mut Findings) {
     let key = statement.key.as_str();
+    if SWITCHES.contains(&key) {
+        boolean(findings, statement);
+    }
     let shown = if level.name == ROOT.name || level.name == GLOBAL.name {
         key.to_owned()
     } else {
@@ -391,8 +407,27 @@ fn unknown(level: &Level, statement: &Statement, findings: &mut Findings) {
     );
 }
 
+/// Blocks of lines: what stands before the brace is told.
+const LISTS: [&str; 11] = [
+    "notification_email",
+    "group",
+    "virtual_ipaddress",
+    "virtual_ipaddress_excluded",
+    "virtual_routes",
+    "virtual_rules",
+    "unicast_peer",
+    "track_interface",
+    "track_script",
+    "track_process",
+    "track_bfd",
+];
+
 /// A block where one is needed, and none where none is.
 pub fn shape(statement: &Statement, block: bool, findings: &mut Findings) -> bool {
+    if let (true, Some(word)) = (block && LISTS.contains(&statement.key.as_str()), statement.arg(0)) {
+        let what = format!("{} has no name, and {word} stands before its {{", statement.key);
+        findings.add(Kind::Invalid, &statement.at, what, "remove the word, which is overlooked");
+    }
     match (block, statement.body.is_some()) {
         (true, false) => {
             let what = format!("{} has no block", statement.key);

@@ -253,6 +253,9 @@ fn complete(server: &VirtualServer, s: &Statement, findings: &mut Findings) {
     if !has(&["lvs_sched", "lb_algo"]) {
         say("lvs_sched", "keepalived takes wlc: write it");
     }
+    if !has(&["sorry_server"]) && has(&["sorry_server_inhibit", "sorry_server_lvs_method"]) {
+        say("sorry_server", "name it first, or remove what is said of it");
+    }
     if let Target::Address(_, port) = server.target {
         ports(server, port, findings);
     }
@@ -447,6 +450,15 @@ fn value(form: Form, s: &Statement, findings: &mut Findings) -> Option<Value> {
 
 pub fn group(s: &Statement, findings: &mut Findings) -> Option<ServerGroup> {
     let name = text(findings, s)?.to_owned();
-    let members = s.inner().iter().map(Statement::words).collect();
+    let fits = |line: &Statement| {
+        let first = line.key.split(['-', '/']).next().unwrap_or_default();
+        let numeric = line.arg(0).is_none_or(|word| word.parse::<u32>().is_ok());
+        numeric && (first.parse::<IpAddr>().is_ok() || line.key == "fwmark")
+    };
+    for line in s.inner().iter().filter(|line| !fits(line)) {
+        let remedy = "write ADDRESS[-LAST] [PORT], or fwmark N; keepalived leaves it out";
+        invalid(findings, line, format!("{} is no member of a group", line.words()), remedy);
+    }
+    let members = s.inner().iter().filter(|line| fits(line)).map(Statement::words).collect();
     Some(ServerGroup { at: s.at.clone(), name, members })
 }

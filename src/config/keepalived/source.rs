@@ -65,6 +65,10 @@ impl Source {
                 lines.extend(self.file(&path, at, strict, Kind::Invalid, findings));
             }
         }
+        if pattern.contains('"') {
+            let what = "a quote within the name of a file";
+            findings.add(Kind::Invalid, at, what, "put quotes around the whole name, or none");
+        }
         let wild = pattern.contains(['*', '?', '[', '{']);
         let what = format!("there is no file {pattern}");
         if !found && (strict.wildcard || (strict.matching && !wild)) {

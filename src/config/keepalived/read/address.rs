@@ -75,6 +75,14 @@ fn attribute<'w>(
             format!("{ip} gets the scope global, not {scope}"),
             "remove it, or look whether anything depends on it",
         ),
+        ("peer", Some(peer)) if peer.split('/').next().is_none_or(|ip| ip.parse::<IpAddr>().is_err()) => {
+            invalid(
+                findings,
+                statement,
+                format!("{peer} is no address"),
+                "keepalived leaves it out: mend it",
+            );
+        }
         ("peer", Some(_)) => findings.add(
             Kind::Missing,
             &statement.at,

@@ -2,10 +2,10 @@
 
 use super::super::bfd;
 use super::super::finding::{Findings, Kind};
-use super::super::grammar::{INSTANCE, other, shape};
+use super::super::grammar::{AUTHENTICATION, INSTANCE, other, shape};
 use super::super::model::{Instance, Model, Notify};
-use super::super::tree::Statement;
-use super::super::value::{address, boolean, invalid, number, seconds, text};
+use super::super::tree::{Statement, Word};
+use super::super::value::{address, boolean, invalid, number, parse_number, seconds, text};
 use super::{address, all_comments, global, name, notify, tracking, way};
 
 const BLOCKS: [&str; 10] = [
@@ -105,7 +105,10 @@ fn empty(statement: &Statement, name: &str) -> Instance {
 fn one(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
     match s.key.as_str() {
         "state" => state(instance, s, findings),
-        "interface" => instance.interface = text(findings, s).map(str::to_owned),
+        "interface" => {
+            let name = text(findings, s).filter(|name| is_interface(name, s, findings));
+            instance.interface = name.map(str::to_owned);
+        }
         "virtual_router_id" => instance.vrid = byte(s, 1, findings).or(instance.vrid),
         "priority" => instance.priority = byte(s, 1, findings).or(instance.priority),
         "version" => instance.version = global::version(s, findings).or(instance.version),
@@ -115,15 +118,19 @@ fn one(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
                 seconds.map(|seconds| (s.at.clone(), seconds)).or(instance.advert_int.take());
         }
         "authentication" => {
-            s.inner().iter().for_each(|inner| one(instance, inner, findings));
+            for inner in s.inner() {
+                match inner.key.as_str() {
+                    "auth_type" => authentication(instance, inner, findings),
+                    "auth_pass" => password(instance, inner, findings),
+                    _ => other(&AUTHENTICATION, inner, findings),
+                }
+            }
             let typed = s.inner().iter().any(|inner| inner.key == "auth_type");
             if typed && instance.password.is_none() {
                 let remedy = "keepalived goes on without: write auth_pass, or remove it";
                 invalid(findings, s, "authentication without a password", remedy);
             }
         }
-        "auth_type" => authentication(instance, s, findings),
-        "auth_pass" => password(instance, s, findings),
         "virtual_ipaddress" => addresses(instance, s, findings),
         "virtual_ipaddress_excluded" => {
             instance.excluded.extend(s.inner().iter().filter_map(|line| address::read(line, findings)));
@@ -261,19 +268,33 @@ fn host(findings: &mut Findings, s: &Statement, word: &str) -> Option<std::net::
     address(findings, s, word.split('/').next().unwrap_or(word))
 }
 
+fn is_interface(name: &str, s: &Statement, findings: &mut Findings) -> bool {
+    let legal = (1..=15).contains(&name.len()) && !name.contains('/');
+    if !legal {
+        let what = format!("{name} is no name of an interface");
+        invalid(findings, s, what, "write at most 15 characters, none of them /");
+    }
+    legal
+}
+
 fn vmac(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
     let name = s.arg(0).filter(|word| !word.contains(':')).map(str::to_owned);
-    let legal = |name: &String| name.len() <= 15 && !name.contains('/');
-    if let Some(bad) = name.as_ref().filter(|name| !legal(name)) {
-        let remedy = "write at most 15 characters; it gets the usual name";
-        invalid(findings, s, format!("{bad} is no name of an interface"), remedy);
-    }
-    instance.vmac = Some(name.filter(legal));
+    instance.vmac = Some(name.filter(|name| is_interface(name, s, findings)));
 }
 
 fn peer(instance: &mut Instance, line: &Statement, findings: &mut Findings) {
     let Some(peer) = host(findings, line, &line.key) else { return };
-    if !line.args.is_empty() {
+    let limit = |pair: &[Word]| match pair {
+        [word, value] => {
+            matches!(&*word.text, "min_ttl" | "max_ttl")
+                && parse_number(&value.text).is_some_and(|n| (0..=255).contains(&n))
+        }
+        _ => false,
+    };
+    if !line.args.chunks(2).all(limit) {
+        let what = format!("{} is not as a peer is written", line.words());
+        invalid(findings, line, what, "write ADDRESS [min_ttl N] [max_ttl N], one a line");
+    } else if !line.args.is_empty() {
         let what = format!("limits of the TTL have no equivalent: {}", line.words());
         findings.add(Kind::Missing, &line.at, what, "limit who may send protocol 112 by the firewall");
     }

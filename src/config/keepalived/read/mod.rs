@@ -14,6 +14,7 @@ use super::lvs::{self, Target};
 use super::model::{Group, Model, Notify};
 use super::tree::Statement;
 use super::value::{boolean, command, invalid};
+use std::collections::BTreeSet;
 
 pub fn model(statements: Vec<Statement>, findings: &mut Findings) -> Model {
     let mut model = Model::default();
@@ -91,8 +92,10 @@ fn settle(model: &mut Model, findings: &mut Findings) {
     for at in 0..groups.len() {
         let (before, rest) = groups.split_at_mut(at);
         let Some(group) = rest.first_mut() else { continue };
+        let mut own = BTreeSet::new();
         group.members.retain(|(at, name)| {
-            let taken = before.iter().any(|other| other.members.iter().any(|(_, member)| member == name));
+            let taken = !own.insert(name.clone())
+                || before.iter().any(|other| other.members.iter().any(|(_, member)| member == name));
             if taken {
                 let what = format!("{name} is in a sync group already");
                 findings.add(Kind::Invalid, at, what, "an instance is in one group at most");

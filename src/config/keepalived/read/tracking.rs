@@ -98,6 +98,9 @@ fn part(tracker: &mut Tracker, s: &Statement, findings: &mut Findings) {
         };
         tracker.weight = number(findings, s, -most..=most).and_then(|weight| i32::try_from(weight).ok());
         tracker.reverse = s.arg(1) == Some("reverse");
+        if let Some(word) = s.arg(1).filter(|word| !matches!(*word, "reverse" | "noreverse")) {
+            invalid(findings, s, format!("{word} is not known here"), "write weight N, or weight N reverse");
+        }
         return;
     }
     match &mut tracker.watch {
