@@ -3,6 +3,7 @@
 use super::{NodeArgs, Paths, fail, print};
 use crate::config::Config;
 use crate::io::{identity, state};
+use haclusterd_proto::Role;
 use haclusterd_proto::cluster::{SignedVoters, VoterSet};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -25,27 +26,33 @@ pub(super) fn run(args: &Args, paths: &Paths) -> u8 {
 }
 
 fn init(args: &Args, paths: &Paths) -> Result<String, String> {
-    let text = args.node.new_node(Vec::new())?.to_toml(None);
-    Config::parse(&text, &paths.config).map_err(|error| error.to_string())?;
+    let text = args.node.new_node(Vec::new())?.map(|node| node.to_toml(None));
+    let config = match &text {
+        Some(text) => Config::parse(text, &paths.config),
+        None => Config::load(&paths.config),
+    };
+    let node = config.map_err(|error| error.to_string())?.node;
     identity::refuse_existing(&paths.state_dir).map_err(|error| error.to_string())?;
-    write_config(&paths.config, &text)?;
-    let made = begin(&paths.state_dir, &args.node);
-    if made.is_err() {
+    if let Some(text) = &text {
+        write_config(&paths.config, text)?;
+    }
+    let made = begin(&paths.state_dir, &node.name, node.role);
+    if made.is_err() && text.is_some() {
         let _ = fs::remove_file(&paths.config);
     }
     let cluster = made?;
     Ok(format!(
         "cluster {cluster} begins with {}\n  configuration  {}\n  state          {}\n\
          Start it with `systemctl start haclusterd` or `haclusterd run`; then let others join: `haclusterd token create`.\n",
-        args.node.name,
+        node.name,
         paths.config.display(),
         paths.state_dir.display()
     ))
 }
 
 /// The identity, and the first voter set: who loses it must not found a second cluster under the same name.
-fn begin(dir: &Path, node: &NodeArgs) -> Result<String, String> {
-    let identity = identity::init(dir, &node.name, node.role).map_err(|error| error.to_string())?;
+pub(super) fn begin(dir: &Path, name: &str, role: Role) -> Result<String, String> {
+    let identity = identity::init(dir, name, role).map_err(|error| error.to_string())?;
     let set = VoterSet::first(identity.cluster, identity.node);
     let signature = identity.ca_sign(&set.signed_bytes()).ok_or("the CA key cannot be read back")?;
     state::store_voters(dir, &SignedVoters { set, signature }).map_err(|error| error.to_string())?;

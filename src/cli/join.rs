@@ -2,7 +2,7 @@
 
 use super::init::write_config;
 use super::{FAILED, NodeArgs, Paths, fail, print};
-use crate::config::{self, Config};
+use crate::config::{self, Config, NewNode, Node};
 use crate::io::identity;
 use crate::io::join::{Joined, NodeRequest, join};
 use haclusterd_proto::token::Token;
@@ -31,17 +31,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, paths: &Paths) -> u8 {
-    let (token, new_node) = match prepare(args, paths) {
+    let (token, new_node, Node { name, role, listen, .. }) = match prepare(args, paths) {
         Ok(ready) => ready,
         Err(error) => return fail(&error),
     };
-    let request = NodeRequest {
-        name: args.node.name.clone(),
-        role: args.node.role,
-        listen: args.node.listen,
-        state_dir: paths.state_dir.clone(),
-    };
-    let bind = SocketAddr::new(args.node.listen.ip(), 0);
+    let request = NodeRequest { name, role, listen, state_dir: paths.state_dir.clone() };
+    let bind = SocketAddr::new(listen.ip(), 0);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
@@ -54,22 +49,37 @@ pub(super) fn run(args: &Args, paths: &Paths) -> u8 {
         }
     };
     drop(runtime);
-    finish(args, paths, &joined, &new_node)
+    let seeds = joined.peers.iter().copied().filter(|peer| *peer != listen).take(8).collect();
+    finish(args, paths, &joined, new_node, seeds)
 }
 
 /// Everything that can be known to fail before the token is used.
-fn prepare(args: &Args, paths: &Paths) -> Result<(Token, config::NewNode), String> {
+fn prepare(args: &Args, paths: &Paths) -> Result<(Token, Option<NewNode>, Node), String> {
     let new_node = args.node.new_node(vec![args.peer])?;
-    // Without the cluster's part, which is not known yet.
-    Config::parse(&new_node.to_toml(Some("")), &paths.config).map_err(|error| error.to_string())?;
-    if paths.config.symlink_metadata().is_ok() {
+    let config = match &new_node {
+        // Without the cluster's part, which is not known yet.
+        Some(new_node) => Config::parse(&new_node.to_toml(Some("")), &paths.config),
+        None => Config::load(&paths.config),
+    };
+    let node = config.map_err(|error| error.to_string())?.node;
+    if new_node.is_some() && paths.config.symlink_metadata().is_ok() {
         return Err(format!(
             "{} is there already and stays as it is: move it away, or name another with --config",
             paths.config.display()
         ));
     }
     identity::refuse_existing(&paths.state_dir).map_err(|error| error.to_string())?;
-    Ok((read_token(args.token_file.as_deref())?, new_node))
+    Ok((read_token(args.token_file.as_deref())?, new_node, node))
+}
+
+/// The file that is there, with where the cluster is found; and whether it could be written.
+fn with_seeds(path: &Path, seeds: &[SocketAddr]) -> (String, Result<(), String>) {
+    let line = format!("seeds = {:?}\n", seeds.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let named = text.lines().any(|line| line.trim_start().starts_with("seeds"));
+    let text = if named { text } else { text.replacen("[node]\n", &format!("[node]\n{line}"), 1) };
+    let written = std::fs::write(path, &text).map_err(|error| format!("{}: {error}", path.display()));
+    (text, written)
 }
 
 fn read_token(file: Option<&str>) -> Result<Token, String> {
@@ -92,10 +102,22 @@ fn read_from(name: &str, source: impl Read) -> Result<String, String> {
     Ok(text)
 }
 
-fn finish(args: &Args, paths: &Paths, joined: &Joined, new_node: &config::NewNode) -> u8 {
-    let seeds = joined.peers.iter().copied().filter(|peer| *peer != args.node.listen).take(8).collect();
-    let text = config::NewNode { seeds, ..new_node.clone() }.to_toml(Some(&joined.settings));
-    if let Err(error) = write_config(&paths.config, &text) {
+fn finish(
+    args: &Args,
+    paths: &Paths,
+    joined: &Joined,
+    new_node: Option<NewNode>,
+    seeds: Vec<SocketAddr>,
+) -> u8 {
+    let (text, written) = match new_node {
+        Some(new_node) => {
+            let text = NewNode { seeds, ..new_node }.to_toml(Some(&joined.settings));
+            let written = write_config(&paths.config, &text);
+            (text, written)
+        }
+        None => with_seeds(&paths.config, &seeds),
+    };
+    if let Err(error) = written {
         print::complain(&format!(
             "joined, but the configuration could not be written: {error}\nWrite it yourself:\n{text}"
         ));
@@ -112,7 +134,7 @@ fn finish(args: &Args, paths: &Paths, joined: &Joined, new_node: &config::NewNod
     }
     print::say(&format!(
         "{} is a member of cluster {}\n  configuration  {}\n  state          {}\n",
-        args.node.name,
+        joined.identity.name,
         joined.identity.cluster.to_string().chars().take(8).collect::<String>(),
         paths.config.display(),
         paths.state_dir.display()

@@ -4,6 +4,7 @@ mod check;
 mod doctor;
 mod explain;
 pub mod human;
+mod import;
 mod init;
 mod join;
 pub mod members;
@@ -99,6 +100,7 @@ enum Verb {
     Explain(explain::Args),
     Check(check::Args),
     Doctor(doctor::Args),
+    Import(import::Args),
 }
 
 #[derive(Debug, Default, Args)]
@@ -107,17 +109,23 @@ struct RunArgs {
     /// journal is kept as FILE.1.
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
+    /// Run this keepalived.conf as it is, as virtual routers, and belong to no cluster. A reload reads it again.
+    #[arg(long, value_name = "FILE")]
+    keepalived_conf: Option<PathBuf>,
+    /// Whom the `@id` lines of the keepalived.conf are for [default: this host's name up to the first dot].
+    #[arg(short = 'i', long, value_name = "ID", requires = "keepalived_conf")]
+    config_id: Option<String>,
 }
 
 /// What a new node is told, by `init` and `join` alike.
 #[derive(Debug, Clone, Args)]
 struct NodeArgs {
     /// This node's name: a DNS label such as lb1.
-    #[arg(long, value_parser = value(config::name))]
-    name: String,
+    #[arg(long, value_parser = value(config::name), required_unless_present = "use_config")]
+    name: Option<String>,
     /// This node's own address and UDP port [port: 7946].
-    #[arg(long, value_name = "ADDR:PORT", value_parser = value(config::node_address))]
-    listen: SocketAddr,
+    #[arg(long, value_name = "ADDR:PORT", value_parser = value(config::node_address), required_unless_present = "use_config")]
+    listen: Option<SocketAddr>,
     /// Where the VIPs go.
     #[arg(long, value_name = "IF", value_parser = value(config::interface))]
     interface: Option<String>,
@@ -139,18 +147,23 @@ struct NodeArgs {
     /// Ask this http URL of this host's nginx.
     #[arg(long, value_name = "URL")]
     nginx_url: Option<String>,
+    /// Take the configuration file that is there, as `haclusterd import` has made it, and write none.
+    #[arg(long, conflicts_with_all = ["name", "listen", "interface", "vip", "role", "nginx", "nginx_pid", "nginx_url"])]
+    use_config: bool,
 }
 
 impl NodeArgs {
-    fn new_node(&self, seeds: Vec<SocketAddr>) -> Result<NewNode, String> {
+    /// `None`: the file that is there is taken.
+    fn new_node(&self, seeds: Vec<SocketAddr>) -> Result<Option<NewNode>, String> {
+        let (Some(name), Some(listen)) = (self.name.clone(), self.listen) else { return Ok(None) };
         let group = |text: &String| -> Result<Vec<IpNet>, String> {
             text.split(',')
                 .map(|one| config::vip_address(one.trim()).map_err(|fault| format!("--vip: {fault}")))
                 .collect()
         };
-        Ok(NewNode {
-            name: self.name.clone(),
-            listen: self.listen,
+        Ok(Some(NewNode {
+            name,
+            listen,
             role: self.role,
             priority: self.priority,
             interface: self.interface.clone(),
@@ -159,7 +172,7 @@ impl NodeArgs {
             nginx_pid: self.nginx_pid.clone(),
             nginx_url: self.nginx_url.clone(),
             seeds,
-        })
+        }))
     }
 }
 
@@ -187,14 +200,22 @@ pub fn main() -> u8 {
         Verb::Replay(args) => replay::run(&args),
         Verb::Explain(args) => explain::run(&args, &paths.socket),
         Verb::Check(args) => check::run(&args, &paths.config),
+        Verb::Import(args) => import::run(&args),
         Verb::Doctor(args) => doctor::run(&args, &paths.config, &paths.socket),
     }
 }
 
-fn run(RunArgs { journal }: RunArgs, paths: &Paths) -> u8 {
+fn run(args: RunArgs, paths: &Paths) -> u8 {
     let _flush = start_log();
     let Paths { config, state_dir, socket } = paths.clone();
-    match daemon::run(Options { config, state_dir, socket, journal }) {
+    let (config, state_dir) = match args.keepalived_conf {
+        None => (config::Source::Toml(config), state_dir),
+        Some(file) => match import::alone(file, args.config_id, &state_dir) {
+            Ok(found) => found,
+            Err(error) => return fail(&error),
+        },
+    };
+    match daemon::run(Options { config, state_dir, socket, journal: args.journal }) {
         Ok(()) => 0,
         Err(error) => fail(&error),
     }

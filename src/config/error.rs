@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// 32 VIPs with every key and comment need 20 KiB; a larger file is some other file.
-const MAX_BYTES: u64 = 256 * 1024;
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// More than an operator mends in one go; the rest is only counted.
 const MAX_PROBLEMS: usize = 20;
 
@@ -13,6 +13,9 @@ const MAX_PROBLEMS: usize = 20;
 pub enum ConfigError {
     #[error("{}: cannot be read: {error}; check the path (--config) and its permissions", path.display())]
     Unreadable { path: PathBuf, error: std::io::Error },
+    /// Of a keepalived.conf.
+    #[error("{0}")]
+    Keepalived(String),
     #[error("{}", lines(problems, *more))]
     Bad {
         /// In the order of the file, at least one.
@@ -103,7 +106,7 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_BYTES {
-        let what = format!("larger than {} KiB, so no configuration of haclusterd", MAX_BYTES / 1024);
+        let what = format!("larger than {} MiB, so no configuration of haclusterd", MAX_BYTES >> 20);
         return Err(unreadable(std::io::Error::other(what)));
     }
     String::from_utf8(bytes).map_err(|error| {

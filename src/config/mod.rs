@@ -9,6 +9,7 @@ mod error;
 mod hint;
 pub mod keepalived;
 mod parse;
+mod source;
 mod vrrp;
 mod write;
 
@@ -17,6 +18,7 @@ pub use check::{
 };
 pub use error::{ConfigError, Fault, Problem};
 pub use parse::values::{address, cidr, interface, name, node_address, priority, url, vip_address};
+pub use source::Source;
 pub use vrrp::{VirtualMac, Vrrp};
 pub use write::NewNode;
 

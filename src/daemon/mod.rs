@@ -8,7 +8,7 @@ mod core;
 mod heritage;
 mod office;
 
-use crate::config::{Config, ConfigError, Vrrp};
+use crate::config::{Config, ConfigError, Source, Vrrp};
 use crate::engine::heir::Memory;
 use crate::engine::{self, VipConfig};
 use crate::io::control::ControlError;
@@ -45,7 +45,7 @@ const OFFICE_QUEUE: usize = 256;
 
 #[derive(Debug, Clone)]
 pub struct Options {
-    pub config: PathBuf,
+    pub config: Source,
     pub state_dir: PathBuf,
     pub socket: PathBuf,
     /// Where to record what the engine is fed.
@@ -224,13 +224,13 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
 }
 
 fn prepare(options: Options) -> Result<Start, DaemonError> {
-    let config = Config::load(&options.config)?;
-    config.advice().iter().for_each(|advice| tracing::warn!("{advice}"));
+    let (config, advice) = options.config.load()?;
+    advice.iter().for_each(|advice| tracing::warn!("{advice}"));
     state::refuse_left(&options.state_dir)?;
     let identity = Identity::load(&options.state_dir)?;
     let other = |key, file: String, certificate: String| {
         (file != certificate).then(|| DaemonError::OtherNode {
-            path: options.config.clone(),
+            path: options.config.path().to_owned(),
             key,
             file,
             certificate,

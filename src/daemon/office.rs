@@ -140,7 +140,7 @@ impl Office {
 
     /// A successor that cannot start would leave every VIP without an owner for a lease.
     fn restart(&self) {
-        match Config::load(&self.start.options.config) {
+        match self.start.options.config.load() {
             Ok(_) => self.core.send(ToCore::Input(Input::Restart)),
             Err(error) => {
                 tracing::error!("no run could follow this one, so the VIPs are handed over:\n{error}");
@@ -195,18 +195,18 @@ impl Office {
 
     /// All of the new file, or nothing of it.
     fn reload(&mut self) {
-        let path = &self.start.options.config;
-        let config = match Config::load(path) {
-            Ok(config) => config,
+        let source = &self.start.options.config;
+        let (config, advice) = match source.load() {
+            Ok(loaded) => loaded,
             Err(error) => return tracing::error!("the configuration stays as it was:\n{error}"),
         };
         if let Some(key) = self.start.config.needs_restart(&config) {
             return tracing::error!(
                 "the configuration stays as it was: {}: {key} can only be changed by a restart",
-                path.display()
+                source.path().display()
             );
         }
-        config.advice().iter().for_each(|advice| tracing::warn!("{advice}"));
+        advice.iter().for_each(|advice| tracing::warn!("{advice}"));
         self.core.send(ToCore::Reload(Box::new(config.clone())));
         update_probes(&mut self.probes, &config, &self.core);
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = config.shared_toml();

@@ -8,4 +8,5 @@ mod oracle;
 mod verdict;
 
 #[path = "../netns/mod.rs"]
+#[allow(dead_code, reason = "not all of it is needed here")]
 mod netns;

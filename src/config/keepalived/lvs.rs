@@ -65,7 +65,7 @@ pub enum Value {
     Address(IpAddr, u16),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub enum Form {
     Number(i64, i64),
     /// Between two numbers of seconds; of milliseconds in a `bfd_instance`.

@@ -25,6 +25,7 @@ mod write;
 pub use finding::{At, Finding, Findings, Kind};
 pub use write::{Mode, Node};
 
+use super::{Config, ConfigError};
 use model::Model;
 use source::{Raw, Source};
 use std::path::Path;
@@ -55,6 +56,19 @@ fn parse(source: (Source, Vec<Raw>), id: &str, mut findings: Findings) -> Read {
     let statements = tree::build(lines, &mut findings);
     let model = if findings.is_fatal() { Model::default() } else { read::model(statements, &mut findings) };
     Read { model, findings }
+}
+
+/// Virtual routers as the file says, and what is different or left out.
+pub fn load(path: &Path, id: &str, node: &Node) -> Result<(Config, Vec<String>), ConfigError> {
+    let mut read = read(path, id);
+    let text = to_toml(&mut read, Mode::Vrrp, node);
+    if read.findings.is_fatal() {
+        let fatal = read.findings.all.iter().filter(|finding| finding.kind == Kind::Fatal);
+        return Err(ConfigError::Keepalived(fatal.map(ToString::to_string).collect::<Vec<_>>().join("\n")));
+    }
+    let grave = read.findings.all.iter().filter(|finding| finding.kind != Kind::Note);
+    let advice = grave.map(ToString::to_string).collect();
+    Ok((Config::parse(&text, path)?, advice))
 }
 
 /// The haclusterd.toml of the same, in words that [`super::Config::parse`] takes.

@@ -71,8 +71,13 @@ impl Doc<'_> {
         tracks
     }
 
-    /// Of all that is tracked.
-    pub fn checks<'t>(&mut self, model: &Model, tracked: impl Iterator<Item = &'t Track>) -> Names {
+    /// Of all that is tracked. `one`: the weight that an instance gives is the check's own.
+    pub fn checks<'t>(
+        &mut self,
+        model: &Model,
+        tracked: impl Iterator<Item = &'t Track>,
+        one: bool,
+    ) -> Names {
         let mut wanted: Vec<&Track> = Vec::new();
         for track in tracked {
             if !wanted.iter().any(|other| other.kind == track.kind && other.name == track.name) {
@@ -103,12 +108,16 @@ impl Doc<'_> {
             let at = tracker(model, track).map_or(&track.at, |tracker| &tracker.at).clone();
             let name = self.name(&at, &track.name, MAX_CHECK_NAME, legal);
             match tracker(model, track) {
-                Some(tracker) => self.check(tracker, &name),
+                Some(tracker) => self.check(tracker, &name, one.then_some(track)),
                 None => {
                     self.table("[[check]]", &[]);
                     self.key("kind", "interface");
                     self.key("name", name.clone());
                     self.key("interface", track.name.clone());
+                    if let Some(weight) = track.weight.filter(|_| one) {
+                        self.key("weight", i64::from(weight));
+                        self.reverse(track.reverse);
+                    }
                 }
             }
             names.insert(key(track.kind, &track.name), name);
@@ -116,7 +125,7 @@ impl Doc<'_> {
         Names(names)
     }
 
-    fn check(&mut self, tracker: &Tracker, name: &str) {
+    fn check(&mut self, tracker: &Tracker, name: &str, track: Option<&Track>) {
         self.table("[[check]]", &tracker.comments);
         self.key("name", name.to_owned());
         let usual = match &tracker.watch {
@@ -142,7 +151,11 @@ impl Doc<'_> {
                 1
             }
         };
-        self.weight(tracker, tracker.weight.unwrap_or(usual));
+        let own = track.and_then(|track| track.weight);
+        self.weight(tracker, own.or(tracker.weight).unwrap_or(usual));
+        self.reverse(
+            track.map_or(tracker.reverse, |track| track.reverse || own.is_none() && tracker.reverse),
+        );
     }
 
     fn script(&mut self, tracker: &Tracker) {
@@ -210,7 +223,10 @@ impl Doc<'_> {
             );
         }
         self.key("weight", i64::from(can));
-        if tracker.reverse {
+    }
+
+    fn reverse(&mut self, reverse: bool) {
+        if reverse {
             self.key("reverse", true);
         }
     }

@@ -29,7 +29,7 @@ pub fn write(doc: &mut Doc<'_>, model: &Model) {
         write_vip(doc, &vip, mail && model.global.smtp_alert.unwrap_or(false));
     }
     let tracks: Vec<Track> = tracks(doc, model, &instances);
-    doc.checks(model, tracks.iter());
+    doc.checks(model, tracks.iter(), true);
 }
 
 fn usable<'m>(doc: &mut Doc<'_>, instances: &'m [Instance]) -> Vec<&'m Instance> {
@@ -190,9 +190,21 @@ fn write_vip(doc: &mut Doc<'_>, vip: &Vip<'_>, alert: bool) {
 /// Every check counts for all VIPs; a weight that one instance gives it is not another's.
 fn tracks(doc: &mut Doc<'_>, model: &Model, instances: &[&Instance]) -> Vec<Track> {
     let all: Vec<Track> = instances.iter().flat_map(|instance| doc.tracks(model, instance)).collect();
-    for track in all.iter().filter(|track| track.weight.is_some() || track.reverse) {
-        let what = format!("the weight of {} is that of its definition, for all VIPs", track.name);
-        doc.add(Kind::Differs, &track.at, what, "set `weight` and `reverse` in its [[check]]");
+    for (at, track) in all.iter().enumerate() {
+        let first = all[..at].iter().find(|first| first.kind == track.kind && first.name == track.name);
+        if first.is_some_and(|first| (first.weight, first.reverse) != (track.weight, track.reverse)) {
+            let what = format!("the weight that the first VIP gives {} is that for all", track.name);
+            doc.add(Kind::Differs, &track.at, what, "set `weight` and `reverse` in its [[check]]");
+        }
+    }
+    if let Some(track) = all.iter().find(|track| track.weight.is_some_and(|weight| weight != 0)) {
+        let what = "who has a check that is down comes after all who are healthy, whatever the weights";
+        doc.add(
+            Kind::Note,
+            &track.at,
+            what,
+            "[cluster] strict_health = false: sums decide, as with keepalived",
+        );
     }
     let everywhere = |track: &Track| {
         instances.iter().all(|instance| {

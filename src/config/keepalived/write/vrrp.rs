@@ -12,7 +12,7 @@ pub fn write(doc: &mut Doc<'_>, model: &Model) {
     doc.fifo(model);
     let instances: Vec<&Instance> = usable(doc, &model.instances);
     let tracks: Vec<Vec<Track>> = instances.iter().map(|instance| doc.tracks(model, instance)).collect();
-    let names = doc.checks(model, tracks.iter().flatten());
+    let names = doc.checks(model, tracks.iter().flatten(), false);
     let alert = mail && model.global.smtp_alert.unwrap_or(false);
     for group in model.groups.iter().filter(|group| group.members.len() > 1) {
         let notify = &group.notify;
