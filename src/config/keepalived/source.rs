@@ -122,7 +122,8 @@ fn lines_of(text: &str, path: &Path) -> Vec<Raw> {
         // keepalived's lines are C strings.
         let mut rest = line.split('\0').next().unwrap_or_default();
         loop {
-            let (piece, after) = rest.split_at(rest.floor_char_boundary(MAX_PIECE));
+            let end = (0..=rest.len().min(MAX_PIECE)).rev().find(|end| rest.is_char_boundary(*end));
+            let (piece, after) = rest.split_at(end.unwrap_or_default());
             let (code, comment) = uncomment(piece);
             lines.push(Raw { at: At { file: file.clone(), line: at + 1 }, code, comment, dir: dir.clone() });
             if after.is_empty() {
