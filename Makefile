@@ -1,5 +1,5 @@
 # The one list of commands. `make test` is what CI runs.
-.PHONY: demo test fmt lint unit sim model lab lab-nemesis lab-nginx lab-vrrp deny
+.PHONY: demo test fmt lint unit sim model lab lab-nemesis lab-nginx lab-vrrp mutations fuzz deny
 
 CARGO ?= cargo
 
@@ -49,6 +49,16 @@ lab-vrrp:
 	$(CARGO) build --release --locked --bin haclusterd
 	LAB_HACLUSTERD=$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/haclusterd \
 	$(CARGO) test --locked --test lab vrrp::bench:: -- --ignored --nocapture --test-threads 1
+
+# More mistakes in keepalived.conf files than in `unit`, against keepalived -t. MUTATIONS (4000), MUTATION_SEED.
+mutations:
+	MUTATIONS=$${MUTATIONS:-4000} $(CARGO) test --locked --test keepalived -- --nocapture mutation
+
+# A keepalived.conf of any bytes, FUZZ_SECONDS (60); needs a nightly Rust and cargo-fuzz.
+fuzz:
+	mkdir -p target/fuzz-corpus
+	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz keepalived_conf target/fuzz-corpus tests/fixtures/keepalived \
+		-- -max_total_time=$${FUZZ_SECONDS:-60} -max_len=8192 -timeout=10 -rss_limit_mb=1024
 
 # Licences, advisories, sources; needs cargo-deny.
 deny:

@@ -26,12 +26,15 @@ pub(super) struct Args {
     /// The keepalived.conf; what it includes is read as well.
     file: PathBuf,
     /// vrrp: virtual routers with the same VRIDs, beside keepalived on other hosts. cluster: VIPs and checks of a
-    /// cluster.
+    /// cluster. both: virtual routers whose VIPs are about to become the cluster's.
     #[arg(long, value_enum, default_value = "vrrp")]
     mode: Form,
-    /// Where to [default: the standard output]. A file that is there stays as it is.
+    /// Where to [default: the standard output]. A file that is there stays as it is, but for --force.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace the output file.
+    #[arg(long, requires = "output")]
+    force: bool,
     /// A warning is an error.
     #[arg(long)]
     strict: bool,
@@ -42,7 +45,7 @@ pub(super) struct Args {
     #[arg(long, value_parser = super::value(config::name))]
     name: Option<String>,
     /// This node's own address and UDP port [port: 7946]. A cluster needs it; virtual routers alone do not.
-    #[arg(long, value_name = "ADDR:PORT", value_parser = super::value(config::node_address), required_if_eq("mode", "cluster"))]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = super::value(config::node_address), required_if_eq_any([("mode", "cluster"), ("mode", "both")]))]
     listen: Option<SocketAddr>,
     /// Whom its `@id` lines are for [default: this host's name up to the first dot].
     #[arg(short = 'i', long, value_name = "ID")]
@@ -52,6 +55,7 @@ pub(super) struct Args {
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Form {
     Vrrp,
+    Both,
     Cluster,
 }
 
@@ -64,6 +68,7 @@ pub(super) fn run(args: &Args) -> u8 {
     let mut read = read(&args.file, &id);
     let mode = match args.mode {
         Form::Vrrp => Mode::Vrrp,
+        Form::Both => Mode::Both,
         Form::Cluster => Mode::Cluster,
     };
     let text = to_toml(&mut read, mode, &node);
@@ -80,12 +85,21 @@ pub(super) fn run(args: &Args) -> u8 {
     match &args.output {
         None => print::say(&text),
         Some(path) => {
-            if let Err(error) = write_config(path, &text) {
+            let written = if args.force { replace(path, &text) } else { write_config(path, &text) };
+            if let Err(error) = written {
                 return fail(&error);
             }
         }
     }
     0
+}
+
+/// All of it or nothing: a daemon may read it at any moment.
+fn replace(path: &Path, text: &str) -> Result<(), String> {
+    let aside = path.with_extension("toml.new");
+    let _ = std::fs::remove_file(&aside);
+    write_config(&aside, text)?;
+    std::fs::rename(&aside, path).map_err(|error| format!("{}: cannot be replaced: {error}", path.display()))
 }
 
 /// How many warnings there are.

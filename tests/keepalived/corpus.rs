@@ -59,7 +59,7 @@ fn what_keepalived_refuses_we_refuse_and_nothing_else() {
 #[test]
 fn what_is_written_is_a_legal_configuration() {
     for case in cases() {
-        for mode in [Mode::Vrrp, Mode::Cluster] {
+        for mode in [Mode::Vrrp, Mode::Both, Mode::Cluster] {
             let mut read = of(&case.file, &case.options);
             if read.findings.is_fatal() {
                 continue;

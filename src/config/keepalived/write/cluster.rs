@@ -1,21 +1,17 @@
 //! `--mode cluster`: a VIP for each instance, or for each sync group; the cluster elects by one priority a node.
+//! `--mode both`: VIPs on their way there, with the virtual routers that they come from.
 
 use super::super::finding::Kind;
 use super::super::model::{Instance, Model, Notify, Track};
-use super::{Doc, MAX_NAME, is_vip_name};
+use super::{Doc, MAX_NAME, is_vip_name, vrrp};
 use haclusterd_proto::cluster::MAX_VIPS;
 use std::time::Duration;
 
+/// What the name of a virtual router ends with whose VIP is there as well.
+const ON_THE_WAY: &str = "-vrrp";
+
 pub fn write(doc: &mut Doc<'_>, model: &Model) {
-    doc.head(model);
-    let instances: Vec<&Instance> = usable(doc, &model.instances);
-    place(doc, &instances);
-    let _ = std::fmt::Write::write_str(
-        &mut doc.text,
-        "\n# An advert each 50 ms, a lease of 500 ms. The same on every node, and so are the VIPs.\n[cluster]\nprofile = \"lan\"\n",
-    );
-    let mail = doc.mail(model);
-    doc.fifo(model);
+    let (instances, mail) = begin(doc, model);
     for (at, vip) in together(model, &instances).into_iter().enumerate() {
         if at == MAX_VIPS {
             doc.add(
@@ -30,6 +26,45 @@ pub fn write(doc: &mut Doc<'_>, model: &Model) {
     }
     let tracks: Vec<Track> = tracks(doc, model, &instances);
     doc.checks(model, tracks.iter(), true);
+}
+
+/// VRRP decides until it is taken away, so notifies are those of the virtual routers.
+pub fn write_both(doc: &mut Doc<'_>, model: &Model) {
+    let (instances, mail) = begin(doc, model);
+    for instance in instances {
+        let alone = !model.groups.iter().any(|group| group.has(&instance.name));
+        if !alone || instance.vmac.is_some() || instance.addresses.is_empty() {
+            let what =
+                format!("{} goes over with an outage, and is a virtual router until then", instance.name);
+            let remedy = "no outage is for an instance in no sync group, and without a virtual MAC";
+            doc.add(Kind::Missing, &instance.at, what, remedy);
+            continue;
+        }
+        let addresses = doc.addresses(&instance.addresses, instance.interface.as_deref());
+        for address in &instance.addresses {
+            doc.addresses.remove(&address.net.addr());
+        }
+        doc.table("[[vip]]", &[]);
+        let name = doc.name(&instance.at, &instance.name, MAX_NAME - ON_THE_WAY.len(), is_vip_name);
+        doc.key("name", name);
+        doc.key("addresses", addresses);
+        doc.key("interface", instance.interface.clone().unwrap_or_default());
+    }
+    vrrp::routers(doc, model, mail, ON_THE_WAY);
+}
+
+/// Everything above the VIPs; which instances they are made of, and whether there is a mail server.
+fn begin<'m>(doc: &mut Doc<'_>, model: &'m Model) -> (Vec<&'m Instance>, bool) {
+    doc.head(model);
+    let instances: Vec<&Instance> = usable(doc, &model.instances);
+    place(doc, &instances);
+    let _ = std::fmt::Write::write_str(
+        &mut doc.text,
+        "\n# An advert each 50 ms, a lease of 500 ms. The same on every node, and so are the VIPs.\n[cluster]\nprofile = \"lan\"\n",
+    );
+    let mail = doc.mail(model);
+    doc.fifo(model);
+    (instances, mail)
 }
 
 fn usable<'m>(doc: &mut Doc<'_>, instances: &'m [Instance]) -> Vec<&'m Instance> {

@@ -19,6 +19,8 @@ pub enum Mode {
     Vrrp,
     /// VIPs of a cluster.
     Cluster,
+    /// Virtual routers whose VIPs are about to become the cluster's.
+    Both,
 }
 
 /// What a keepalived.conf does not say.
@@ -38,6 +40,7 @@ pub fn write(model: &Model, mode: Mode, node: &Node, findings: &mut Findings) ->
     match mode {
         Mode::Vrrp => vrrp::write(&mut doc, model),
         Mode::Cluster => cluster::write(&mut doc, model),
+        Mode::Both => cluster::write_both(&mut doc, model),
     }
     not_run_yet(model, doc.findings);
     doc.comments(&model.comments);
@@ -104,6 +107,25 @@ impl Doc<'_> {
 
     /// A name that haclusterd takes, and takes only once.
     fn name(&mut self, at: &At, name: &str, most: usize, legal: fn(char) -> bool) -> String {
+        let own = self.own_name(name, most, legal);
+        if own != name {
+            self.add(
+                Kind::Differs,
+                at,
+                format!("{name} is called {own} here"),
+                "scripts that look for the name must know this one",
+            );
+        }
+        own
+    }
+
+    /// One that comes from another, and is not told.
+    fn derived(&mut self, name: &str, end: &str) -> String {
+        let base: String = name.chars().take(MAX_NAME - end.len()).collect();
+        self.own_name(&(base + end), MAX_NAME, is_vip_name)
+    }
+
+    fn own_name(&mut self, name: &str, most: usize, legal: fn(char) -> bool) -> String {
         let clean: String = name.chars().map(|c| if legal(c) { c } else { '-' }).take(most).collect();
         let clean = clean.trim_matches(' ').to_owned();
         let mut own = if clean.is_empty() { "x".to_owned() } else { clean.clone() };
@@ -113,14 +135,6 @@ impl Doc<'_> {
             }
             let end = format!("-{n}");
             own = clean.chars().take(most - end.len()).collect::<String>() + &end;
-        }
-        if own != name {
-            self.add(
-                Kind::Differs,
-                at,
-                format!("{name} is called {own} here"),
-                "scripts that look for the name must know this one",
-            );
         }
         own
     }

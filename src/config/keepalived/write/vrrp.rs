@@ -10,6 +10,11 @@ pub fn write(doc: &mut Doc<'_>, model: &Model) {
     doc.head(model);
     let mail = doc.mail(model);
     doc.fifo(model);
+    routers(doc, model, mail, "");
+}
+
+/// `end`: of their names.
+pub fn routers(doc: &mut Doc<'_>, model: &Model, mail: bool, end: &str) {
     let instances: Vec<&Instance> = usable(doc, &model.instances);
     let tracks: Vec<Vec<Track>> = instances.iter().map(|instance| doc.tracks(model, instance)).collect();
     let names = doc.checks(model, tracks.iter().flatten(), false);
@@ -28,7 +33,7 @@ pub fn write(doc: &mut Doc<'_>, model: &Model) {
         }
     }
     for (instance, tracks) in instances.into_iter().zip(&tracks) {
-        router(doc, model, instance, tracks, &names, alert);
+        router(doc, model, instance, (tracks, &names), alert, end);
     }
 }
 
@@ -65,7 +70,14 @@ impl Instance {
     }
 }
 
-fn router(doc: &mut Doc<'_>, model: &Model, i: &Instance, tracks: &[Track], names: &Names, alert: bool) {
+fn router(
+    doc: &mut Doc<'_>,
+    model: &Model,
+    i: &Instance,
+    (tracks, names): (&[Track], &Names),
+    alert: bool,
+    end: &str,
+) {
     let global = &model.global;
     let interface = i.interface.as_deref();
     let addresses = doc.addresses(&i.addresses, interface);
@@ -79,7 +91,10 @@ fn router(doc: &mut Doc<'_>, model: &Model, i: &Instance, tracks: &[Track], name
         );
     }
     doc.table("[[vrrp]]", &i.comments);
-    let name = doc.name(&i.at, &i.name, MAX_NAME, is_vip_name);
+    let name = match end {
+        "" => doc.name(&i.at, &i.name, MAX_NAME, is_vip_name),
+        end => doc.derived(&i.name, end),
+    };
     doc.key("name", name);
     doc.key("interface", interface.unwrap_or_default());
     doc.key("vrid", i64::from(i.vrid.unwrap_or_default()));
