@@ -15,6 +15,7 @@ mod frr;
 mod handover;
 mod health;
 mod lab;
+mod migrate;
 mod nemesis;
 mod net;
 #[path = "../netns/mod.rs"]

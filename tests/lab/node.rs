@@ -117,7 +117,7 @@ impl Node {
         self.dir.join("journal").display().to_string()
     }
 
-    fn start_with(&mut self, options: &[&str]) {
+    pub fn start_with(&mut self, options: &[&str]) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
         let mut command = self.wrapped(&self.wrapper, &[&["run"], options].concat());
         command.stdout(log.try_clone().unwrap()).stderr(log);
