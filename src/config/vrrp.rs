@@ -1,6 +1,7 @@
 //! `[[vrrp]]`: virtual routers as keepalived and hardware speak them.
 
 use super::Vip;
+use crate::engine::health::Track;
 use crate::engine::routers::RouterConfig;
 use crate::engine::vrrp::{Settings, Version};
 use haclusterd_proto::MacAddr;
@@ -33,6 +34,8 @@ pub struct Vrrp {
     pub accept: bool,
     /// All of a group are master, or none.
     pub group: Option<String>,
+    /// The checks that count; `None`: all of them.
+    pub track: Option<Vec<Track>>,
 }
 
 /// A macvlan that exists only while the addresses are here.
@@ -60,6 +63,7 @@ impl Vrrp {
             addresses: self.vip.ips().collect(),
             peers: self.peers.clone(),
             group: self.group.clone(),
+            track: self.track.clone(),
             announce_refresh: self.vip.announce_refresh.unwrap_or_default(),
         }
     }

@@ -12,7 +12,15 @@ use check::Check;
 use haclusterd_proto::Priority;
 use haclusterd_proto::control::Health as Verdict;
 use haclusterd_proto::member::CheckState;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// A check that counts for one virtual router, with what that one makes of it instead of the check's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Track {
+    pub check: String,
+    pub weight: Option<i16>,
+    pub reverse: Option<bool>,
+}
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Health {
@@ -47,14 +55,17 @@ impl Health {
     /// `None`: a check of weight 0 is down or has not answered yet.
     #[must_use]
     pub fn effective(&self, base: Priority) -> Option<Priority> {
-        let mut sum = i32::from(base.0);
-        for check in &self.checks {
-            match check.effect() {
-                Effect::Out => return None,
-                Effect::Adds(weight) => sum = sum.saturating_add(weight.into()),
-            }
-        }
-        u8::try_from(sum.clamp(1, 254)).ok().map(Priority)
+        sum(base, self.checks.iter().map(Check::effect))
+    }
+
+    /// The same by these checks alone.
+    #[must_use]
+    pub fn effective_by(&self, tracks: &[Track], base: Priority) -> Option<Priority> {
+        let effect = |track: &Track| {
+            let check = self.checks.iter().find(|check| check.name() == track.check)?;
+            Some(check.effect_as(track.weight, track.reverse))
+        };
+        sum(base, tracks.iter().filter_map(effect))
     }
 
     /// Is any check down?
@@ -91,6 +102,17 @@ impl Health {
             Verdict::Ok | Verdict::Unchecked => 4,
         })
     }
+}
+
+fn sum(base: Priority, effects: impl Iterator<Item = Effect>) -> Option<Priority> {
+    let mut sum = i32::from(base.0);
+    for effect in effects {
+        match effect {
+            Effect::Out => return None,
+            Effect::Adds(weight) => sum = sum.saturating_add(weight.into()),
+        }
+    }
+    u8::try_from(sum.clamp(1, 254)).ok().map(Priority)
 }
 
 #[cfg(test)]

@@ -182,6 +182,7 @@ mod tests {
             addresses: vec!["10.0.0.100".parse().unwrap()],
             peers: Vec::new(),
             group: None,
+            track: None,
             announce_refresh: Duration::ZERO,
         }
     }

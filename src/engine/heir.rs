@@ -5,6 +5,7 @@
 //! only if both the run and the session that the new one names are those that it knows, so an old run's late word, a
 //! second heir and a copy of the memory get nothing.
 
+use super::health::Track;
 use super::*;
 use haclusterd_proto::Incarnation;
 use haclusterd_proto::control::Health as Verdict;
@@ -87,13 +88,23 @@ impl Engine {
 
     /// The effective priority by this node's checks. `None`: a check says that it must own nothing.
     pub(super) fn fitness(&self, now: Instant) -> Option<Priority> {
-        self.fitness_of(self.config.base(), now)
+        self.fitness_of(self.config.base(), None, now)
     }
 
-    /// The same of another base.
-    pub(super) fn fitness_of(&self, base: Priority, now: Instant) -> Option<Priority> {
-        let silent = self.presumes(now) && self.health.verdict() == Verdict::Unknown;
-        if silent { Some(base) } else { self.health.effective(base) }
+    /// The same of another base, and by some of the checks.
+    pub(super) fn fitness_of(
+        &self,
+        base: Priority,
+        tracks: Option<&[Track]>,
+        now: Instant,
+    ) -> Option<Priority> {
+        if self.presumes(now) && self.health.verdict() == Verdict::Unknown {
+            return Some(base);
+        }
+        match tracks {
+            Some(tracks) => self.health.effective_by(tracks, base),
+            None => self.health.effective(base),
+        }
     }
 
     pub(super) fn is_well(&self, now: Instant) -> bool {

@@ -1,6 +1,7 @@
 //! The virtual routers of this node: each is told its priority and what it hears, its adverts are sent, and its
 //! addresses follow its state. Those of one group are master together or not at all.
 
+use super::health::Track;
 use super::heed::{Heard, Refused};
 use super::vrrp::{ADDRESS_OWNER, Advert, LEAVING, Router, Send, Settings, State};
 use super::*;
@@ -23,6 +24,8 @@ pub struct RouterConfig {
     /// Empty: multicast.
     pub peers: Vec<IpAddr>,
     pub group: Option<String>,
+    /// The checks that count; `None`: all of them.
+    pub track: Option<Vec<Track>>,
     pub announce_refresh: Duration,
 }
 
@@ -168,7 +171,8 @@ impl Engine {
         let base = router.config.priority;
         let own = if base == ADDRESS_OWNER { 254 } else { base };
         let broken = self.vip(router.id()).and_then(|vip| vip.broken(now)).or_else(|| router.fault(now));
-        let effective = self.fitness_of(Priority(own), now).filter(|_| broken.is_none())?;
+        let tracks = router.config.track.as_deref();
+        let effective = self.fitness_of(Priority(own), tracks, now).filter(|_| broken.is_none())?;
         Some(if base == ADDRESS_OWNER { base } else { effective.0 })
     }
 

@@ -44,6 +44,7 @@ fn router(vip: VipId, priority: u8, address: &str) -> RouterConfig {
         addresses: vec![address.parse().unwrap()],
         peers: Vec::new(),
         group: Some("both".into()),
+        track: None,
         announce_refresh: Duration::ZERO,
     }
 }

@@ -47,7 +47,8 @@ impl Hosts {
         let ours: Vec<Node> = (1..=3).map(|host| Node::new(net, place(host), host)).collect();
         let start = |host: usize| {
             let script = place(host).join("chk_nginx");
-            let text = format!("#!/bin/sh\nkill -0 \"$(cat {})\"\n", ours[host - 1].nginx.pid_file().display());
+            let text =
+                format!("#!/bin/sh\nkill -0 \"$(cat {})\"\n", ours[host - 1].nginx.pid_file().display());
             fs::write(&script, text).unwrap();
             fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
             Keepalived::start(net, place(host).join("etc"), host, &config(host, &script))
@@ -71,7 +72,11 @@ impl Hosts {
         let limit = Instant::now() + SECOND * 15;
         while !(1..=2).all(|other| self.net.has(other, VIP) == (other == host)) {
             let logs = || self.ours.iter().map(Node::log).chain(self.theirs.iter().map(Keepalived::log));
-            assert!(Instant::now() < limit, "not on lb{host} alone\n{}", logs().collect::<Vec<_>>().join("\n"));
+            assert!(
+                Instant::now() < limit,
+                "not on lb{host} alone\n{}",
+                logs().collect::<Vec<_>>().join("\n")
+            );
             sleep(Duration::from_millis(20));
         }
     }
@@ -136,7 +141,11 @@ impl Hosts {
         };
         while !self.ours.iter().all(agrees) {
             let status = self.ours[0].ask("status");
-            assert!(Instant::now() < limit, "{owner} is not the owner everywhere: {status:?}\n{}", self.ours[0].log());
+            assert!(
+                Instant::now() < limit,
+                "{owner} is not the owner everywhere: {status:?}\n{}",
+                self.ours[0].log()
+            );
             sleep(Duration::from_millis(50));
         }
     }

@@ -2,6 +2,7 @@
 
 mod check;
 mod section;
+mod track;
 pub mod values;
 mod vrrp;
 
@@ -46,6 +47,7 @@ pub(super) fn config(source: &str, path: &Path) -> Result<Config, ConfigError> {
     let vips = vips(&mut file, &mut problems, node.as_ref(), &mut seen);
     let routers = vrrp::routers(&mut file, &mut problems, node.as_ref(), &mut seen);
     let checks = check::checks(&mut file, &mut problems);
+    track::judge(&mut problems, &seen.tracked, &checks);
     file.finish(&mut problems);
     let config = node.zip(cluster).map(|(node, cluster)| Config { node, cluster, vips, routers, checks });
     problems.verdict(config)
@@ -173,6 +175,8 @@ struct Seen {
     listen: Option<IpAddr>,
     addresses: BTreeMap<IpAddr, String>,
     names: Vec<String>,
+    /// Where, and which check.
+    tracked: Vec<(usize, String)>,
     /// Once all are read: a virtual router may have the addresses of one, which is on its way to the cluster then.
     vips: Vec<Vip>,
 }

@@ -1,7 +1,7 @@
 //! `[[vrrp]]`: a table a virtual router.
 
 use super::section::{Section, boolean, number, text, texts};
-use super::{SECOND, Seen, ip, time, values, vip_name, within};
+use super::{SECOND, Seen, ip, time, track, values, vip_name, within};
 use crate::config::error::{Fault, Problems};
 use crate::config::{Node, Vip, VirtualMac, Vrrp};
 use crate::engine::vrrp::{ADDRESS_OWNER, Version};
@@ -130,6 +130,8 @@ fn router(
     let pseudo_header = s.read(problems, "checksum_pseudo_header", boolean).unwrap_or(true);
     let accept = s.read(problems, "accept", boolean).unwrap_or(true);
     let group = s.read(problems, "group", text(vip_name));
+    let track = s.read(problems, "track", track::list);
+    seen.tracked.extend(track.iter().flatten().map(|track| (s.place("track"), track.check.clone())));
     let own = s.read(problems, "virtual_mac", boolean).unwrap_or(false);
     let named = s.read(problems, "virtual_mac_interface", text(values::interface));
     if named.is_some() && !own {
@@ -167,6 +169,7 @@ fn router(
         pseudo_header,
         accept: accept || priority == i32::from(ADDRESS_OWNER),
         group,
+        track,
     };
     Some(router)
 }

@@ -125,29 +125,23 @@ impl Check {
     }
 
     pub fn effect(&self) -> Effect {
-        let weight = self.config.weight;
-        if let Some(number) = self.number {
-            return self.of_number(number);
-        }
-        match weight {
-            0 if !self.is_good() => Effect::Out,
-            1.. if self.is_good() => Effect::Adds(weight),
-            ..0 if !self.is_good() => Effect::Adds(weight),
-            _ => Effect::Adds(0),
-        }
+        self.effect_as(None, None)
     }
 
-    fn of_number(&self, number: i32) -> Effect {
-        let reverse = self.config.reverse;
-        if self.config.weight == 0 {
-            return if (number != 0) ^ reverse { Effect::Out } else { Effect::Adds(0) };
+    /// With another weight, or the other way round.
+    pub fn effect_as(&self, weight: Option<i16>, reverse: Option<bool>) -> Effect {
+        let weight = weight.unwrap_or(self.config.weight);
+        let reverse = reverse.unwrap_or(self.config.reverse);
+        if let Some(number) = self.number {
+            return of_number(number, weight, reverse);
         }
-        let product = i64::from(number) * i64::from(self.config.weight);
-        let product = if reverse { -product } else { product };
-        if product < -LIMIT {
-            return Effect::Out;
+        let good = self.is_settled() && self.is_up() != reverse;
+        match weight {
+            0 if !good => Effect::Out,
+            1.. if good => Effect::Adds(weight),
+            ..0 if !good => Effect::Adds(weight),
+            _ => Effect::Adds(0),
         }
-        i16::try_from(product.min(LIMIT)).map_or(Effect::Out, Effect::Adds)
     }
 
     /// Before the first result nothing is known.
@@ -157,10 +151,6 @@ impl Check {
 
     fn is_up(&self) -> bool {
         self.parts.iter().all(|part| part.counter >= self.config.rise)
-    }
-
-    fn is_good(&self) -> bool {
-        self.is_settled() && self.is_up() != self.config.reverse
     }
 
     pub fn verdict(&self) -> Verdict {
@@ -216,6 +206,18 @@ impl Check {
         };
         CheckState { name: self.config.name.clone(), health: self.verdict(), adds, reason: self.reason() }
     }
+}
+
+fn of_number(number: i32, weight: i16, reverse: bool) -> Effect {
+    if weight == 0 {
+        return if (number != 0) ^ reverse { Effect::Out } else { Effect::Adds(0) };
+    }
+    let product = i64::from(number) * i64::from(weight);
+    let product = if reverse { -product } else { product };
+    if product < -LIMIT {
+        return Effect::Out;
+    }
+    i16::try_from(product.min(LIMIT)).map_or(Effect::Out, Effect::Adds)
 }
 
 impl Part {

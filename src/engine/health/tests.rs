@@ -182,3 +182,19 @@ fn what_a_number_said_is_forgotten_when_the_check_has_another_kind() {
     health.report("nginx", "", &outcome('f'));
     assert_eq!(priority(&health), None);
 }
+
+#[test]
+fn a_virtual_router_counts_what_it_tracks_and_as_it_says() {
+    let named = |name: &str, weight| CheckConfig { name: name.into(), ..check(1, 1, weight) };
+    let mut health = Health::new(&[named("a", -30), named("b", 0)]);
+    health.report("a", "", &outcome('f'));
+    health.report("b", "", &outcome('f'));
+    let by = |check: &str, weight, reverse| {
+        let track = Track { check: check.into(), weight, reverse };
+        health.effective_by(&[track], Priority(100)).map(|priority| priority.0)
+    };
+    assert_eq!(by("a", None, None), Some(70), "the other one does not count");
+    assert_eq!((by("a", Some(-50), None), by("a", Some(-50), Some(true))), (Some(50), Some(100)));
+    assert_eq!((by("b", None, None), by("b", Some(-20), None)), (None, Some(80)));
+    assert_eq!(health.effective_by(&[], Priority(100)), Some(Priority(100)));
+}
