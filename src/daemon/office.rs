@@ -169,6 +169,7 @@ impl Office {
                     tracing::warn!("a restart would not take over what is held: {error}");
                 }
             }
+            ToOffice::Work(Work::Changed(_)) => {}
             ToOffice::Stream { from, addr, bytes } => drop(self.gossip_in.try_send((from, addr, bytes))),
             ToOffice::Join(connection) => drop(tokio::spawn(self.joins.clone().serve(connection))),
             ToOffice::Greet => self.gossip.greet(),

@@ -25,6 +25,8 @@ struct Node {
     installed: Vec<VipId>,
     /// How often the kernel was told of an address, or of its new end.
     installs: usize,
+    /// What programs would have heard.
+    told: Vec<String>,
 }
 
 fn router(vip: VipId, priority: u8, address: &str) -> RouterConfig {
@@ -67,7 +69,15 @@ impl Node {
         };
         let voters = SignedVoters { set: VoterSet::first(cluster, ME), signature: Vec::new() };
         let engine = Engine::new(config.clone(), Some(voters), now);
-        let mut node = Node { config, engine, now, sent: Vec::new(), installed: Vec::new(), installs: 0 };
+        let mut node = Node {
+            config,
+            engine,
+            now,
+            sent: Vec::new(),
+            installed: Vec::new(),
+            installs: 0,
+            told: Vec::new(),
+        };
         for (vip, primary) in [(V4, "10.0.0.11"), (V6, "fe80::11")] {
             node.feed(Input::Interface { vip, state: Ok(MacAddr([2; 6])) });
             node.feed(Input::Primary { vip, address: Some(primary.parse().unwrap()) });
@@ -85,6 +95,9 @@ impl Node {
                         self.installed.push(vip);
                         self.installs += 1;
                         inputs.push(Input::Installed { vip, result: Ok(()) });
+                    }
+                    Action::Changed(c) => {
+                        self.told.push(format!("{} {} {}", c.name, c.part.vrrp(), c.priority));
                     }
                     Action::Remove(vip) => {
                         self.installed.retain(|other| *other != vip);
@@ -202,6 +215,30 @@ fn a_stop_says_so_and_takes_the_addresses_away_first() {
     node.feed(Input::Shutdown { leave: false });
     assert_eq!(node.sent, [(V4, 0), (V6, 0)]);
     assert!(node.installed.is_empty());
+}
+
+#[test]
+fn programs_hear_what_keepalived_would_tell_them_and_nothing_twice() {
+    let mut node = Node::new([100, 100]);
+    let heard = |node: &mut Node, part: &str| {
+        let mut all = std::mem::take(&mut node.told);
+        assert_eq!(all.pop(), Some(format!("both {part} 0")));
+        all.sort();
+        assert_eq!(all, [format!("r4 {part} 100"), format!("r6 {part} 100")]);
+    };
+    heard(&mut node, "BACKUP");
+    node.pass(SECOND * 8);
+    heard(&mut node, "MASTER");
+    node.feed(Input::Primary { vip: V6, address: None });
+    heard(&mut node, "FAULT");
+    node.feed(Input::Primary { vip: V6, address: Some("fe80::11".parse().unwrap()) });
+    heard(&mut node, "BACKUP");
+    node.pass(SECOND * 8);
+    heard(&mut node, "MASTER");
+    node.feed(Input::Shutdown { leave: false });
+    heard(&mut node, "STOP");
+    node.pass(SECOND * 4);
+    assert!(node.told.is_empty(), "{:?}", node.told);
 }
 
 /// Each time the kernel lists all of its addresses: with hundreds of virtual routers, that is what costs.
