@@ -1,6 +1,7 @@
 //! The whole file, section by section. Every mistake is noted, so that an operator mends them in one go.
 
 mod check;
+mod hooks;
 mod section;
 pub mod values;
 mod vrrp;
@@ -46,8 +47,24 @@ pub(super) fn config(source: &str, path: &Path) -> Result<Config, ConfigError> {
     let vips = vips(&mut file, &mut problems, node.as_ref(), &mut seen);
     let routers = vrrp::routers(&mut file, &mut problems, node.as_ref(), &mut seen);
     let checks = check::checks(&mut file, &mut problems);
+    let groups = hooks::groups(&mut file, &mut problems);
+    let fifo = hooks::fifo(&mut file, &mut problems);
+    let names: Vec<String> =
+        vips.iter().chain(routers.iter().map(|r| &r.vip)).map(|vip| vip.name.clone()).collect();
+    let hooks = hooks::hooks(&mut file, &mut problems, &names);
+    let mail = hooks::mail(&mut file, &mut problems);
     file.finish(&mut problems);
-    let config = node.zip(cluster).map(|(node, cluster)| Config { node, cluster, vips, routers, checks });
+    let config = node.zip(cluster).map(|(node, cluster)| Config {
+        node,
+        cluster,
+        vips,
+        routers,
+        checks,
+        groups,
+        fifo,
+        hooks,
+        mail,
+    });
     problems.verdict(config)
 }
 
@@ -200,6 +217,7 @@ fn vip(
         section.read(problems, "preempt_delay", time(Duration::ZERO..=SECOND * 1000)).unwrap_or_default();
     let every = section.read(problems, "announce_refresh", time(Duration::ZERO..=SECOND * 3600));
     let announce_refresh = every.unwrap_or(refresh);
+    let notify = hooks::notify(section, problems);
     let member = node.is_none_or(|node| node.role == Role::Member);
     if interface.is_none() && member {
         let remedy = "write interface = \"eth0\" here or in [node]";
@@ -229,6 +247,7 @@ fn vip(
         preempt,
         preempt_delay,
         announce_refresh: (!announce_refresh.is_zero()).then_some(announce_refresh),
+        notify,
     })
 }
 
