@@ -182,7 +182,10 @@ impl<K: Ord + Clone, T: Clone> Queue<K, T> {
     /// Whose hook or VIP is gone hears no more.
     pub fn retain(&mut self, keep: impl Fn(&K) -> bool) {
         self.slots.retain(|key, slot| slot.runs || keep(key));
-        self.slots.iter_mut().filter(|(key, _)| !keep(key)).for_each(|(_, slot)| slot.policy.retry = false);
+        self.slots
+            .iter_mut()
+            .filter(|(key, _)| !keep(key))
+            .for_each(|(_, slot)| slot.policy = Policy::default());
     }
 
     #[must_use]
@@ -197,12 +200,10 @@ impl<K: Ord + Clone, T: Clone> Queue<K, T> {
         self.slots.values().all(|slot| !slot.runs && (slot.news.is_none() || slot.settled || failed(slot)))
     }
 
-    /// What has not been heard, as far as is known.
-    pub fn owed(&self) -> impl Iterator<Item = (&K, &T)> {
-        self.slots
-            .iter()
-            .filter(|(_, slot)| !slot.settled)
-            .filter_map(|(key, slot)| Some((key, slot.news.as_ref()?)))
+    /// Has not heard it, as far as is known.
+    #[must_use]
+    pub fn owes(&self, key: &K) -> bool {
+        self.slots.get(key).is_some_and(|slot| slot.news.is_some() && !slot.settled)
     }
 
     pub fn troubles(&self) -> impl Iterator<Item = (&K, &Trouble)> {

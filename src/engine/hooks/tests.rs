@@ -22,7 +22,7 @@ fn what_is_told_while_another_runs_waits_and_the_last_wins() {
     queue.end(&'a', Ok(()), at(4));
     assert_eq!(queue.start(9, at(4)), [('a', 3)]);
     queue.end(&'a', Ok(()), at(5));
-    assert_eq!((queue.deadline(), queue.owed().count()), (None, 0));
+    assert_eq!((queue.deadline(), queue.owes(&'a')), (None, false));
 }
 
 #[test]
@@ -61,10 +61,10 @@ fn what_was_heard_is_said_again_at_its_interval_and_is_not_known_to_be_heard_whi
     let mut queue = Queue::default();
     let policy = Policy { retry: true, again: Some(Duration::from_secs(5)) };
     queue.has_heard('a', 1, policy, at(0));
-    assert_eq!((queue.start(9, at(4999)), queue.owed().count()), (vec![], 0));
-    assert_eq!((queue.start(9, at(5000)), queue.owed().count()), (vec![('a', 1)], 1));
+    assert_eq!((queue.start(9, at(4999)), queue.owes(&'a')), (vec![], false));
+    assert_eq!((queue.start(9, at(5000)), queue.owes(&'a')), (vec![('a', 1)], true));
     queue.end(&'a', Ok(()), at(6000));
-    assert_eq!((queue.deadline(), queue.owed().count()), (Some(at(11_000)), 0));
+    assert_eq!((queue.deadline(), queue.owes(&'a')), (Some(at(11_000)), false));
     queue.tell('a', 2, RETRY, at(7000));
     assert_eq!(queue.start(9, at(7000)), [('a', 2)]);
     queue.end(&'a', Ok(()), at(8000));
