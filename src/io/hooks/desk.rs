@@ -1,0 +1,305 @@
+//! Who is to hear what, and when: the queues decide, threads do it.
+
+use super::fifo::{self, Lines};
+use super::ledger::{self, Ledger, Record};
+use super::mail::{Letter, Post};
+use super::message::{self, Message};
+use super::run::{Run, Stored};
+use super::{Counters, Trouble, Word};
+use crate::config::Config;
+use crate::config::hooks::{Deed, Fifo, Hook};
+use crate::engine::hooks::{Changed, Kind, Part, Policy, Queue};
+use crate::engine::time::Instant;
+use crate::io::clock;
+use crate::io::command::Order;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+/// Threads at once: a hook that hangs must not keep the others from being run, nor fill the host.
+const MAX_RUNS: usize = 32;
+const SOON: Duration = Duration::from_millis(50);
+/// With nothing to do.
+const FOREVER: Duration = Duration::from_secs(3600);
+
+/// A hook and a VIP. keepalived's programs have no name, and their subject is with its kind.
+type Key = (String, String);
+
+pub(super) struct Desk {
+    config: Arc<Config>,
+    notifies: Queue<Key, Changed>,
+    hooks: Queue<Key, Changed>,
+    records: BTreeMap<Key, Record>,
+    ledger: Ledger,
+    /// Of the last page.
+    page: u64,
+    post: Post,
+    fifo: Lines,
+    reader: JoinSet<()>,
+    counters: Arc<Counters>,
+    runs: usize,
+    ends: mpsc::UnboundedSender<Ended>,
+    ended: mpsc::UnboundedReceiver<Ended>,
+    asked: Vec<oneshot::Sender<()>>,
+}
+
+/// What a thread has to say when it is done; there are few at once.
+enum Ended {
+    Notify(Key, Result<(), String>),
+    Hook(Key, Result<(), String>),
+    Fifo(Fifo, Result<OwnedFd, String>),
+}
+
+impl Desk {
+    pub fn open(config: Config, state_dir: &Path, counters: Arc<Counters>) -> Desk {
+        let (ends, ended) = mpsc::unbounded_channel();
+        let records = match config.hooks.is_empty() {
+            true => Vec::new(),
+            false => ledger::load(state_dir),
+        };
+        let keyed = |record: Record| ((record.hook.clone(), record.changed.name.clone()), record);
+        let desk = Desk {
+            config: Arc::new(config),
+            notifies: Queue::default(),
+            hooks: Queue::default(),
+            records: records.into_iter().map(keyed).collect(),
+            ledger: Ledger::open(state_dir),
+            page: 0,
+            post: Post::open(counters.clone()),
+            fifo: Lines::default(),
+            reader: JoinSet::new(),
+            counters,
+            runs: 0,
+            ends,
+            ended,
+            asked: Vec::new(),
+        };
+        desk.open_fifo(Duration::ZERO);
+        desk
+    }
+
+    pub async fn serve(mut self, mut words: mpsc::Receiver<Word>) {
+        loop {
+            let due = [self.notifies.deadline(), self.hooks.deadline()].into_iter().flatten().min();
+            // The mails' thread does not say when it is done.
+            let longest = if self.asked.is_empty() { FOREVER } else { SOON };
+            let pause = due.map_or(FOREVER, |due| due.since(clock::now())).min(longest);
+            tokio::select! {
+                word = words.recv() => match word {
+                    Some(word) => self.hear(word),
+                    None => break,
+                },
+                Some(ended) = self.ended.recv() => self.end(ended),
+                () = self.fifo.flow() => {}
+                // While there is no room, an end wakes it.
+                () = tokio::time::sleep(pause), if self.runs < MAX_RUNS => {}
+            }
+            self.start(clock::now());
+            if self.is_quiet() {
+                for asked in self.asked.drain(..) {
+                    let _ = asked.send(());
+                }
+            }
+        }
+        self.ledger.close();
+    }
+
+    fn hear(&mut self, word: Word) {
+        match word {
+            Word::Changed(changed) => self.tell(&changed, clock::now()),
+            Word::Reconfigure(config) => self.reconfigure(*config),
+            Word::Quiet(asked) => self.asked.push(asked),
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        let mails = self.counters.mails_waiting.load(Ordering::Relaxed);
+        let read = self.fifo.is_empty() || self.config.fifo.is_none();
+        self.notifies.is_idle() && self.hooks.is_idle() && mails == 0 && read
+    }
+
+    fn tell(&mut self, changed: &Changed, now: Instant) {
+        if message::is_unnamed(&self.config, changed) {
+            return;
+        }
+        let config = self.config.clone();
+        if config.fifo.is_some() {
+            self.write(message::fifo_line(changed));
+        }
+        if let Some(notify) = message::notify_of(&config, changed) {
+            if let Some(mail) = config.mail.as_ref().filter(|_| notify.alert) {
+                let (mail, node, changed) = (mail.clone(), config.node.name.clone(), changed.clone());
+                self.post.send(Letter { mail, node, changed });
+            }
+            if !message::programs(notify, changed).is_empty() {
+                let key = (format!("{:?}", changed.kind), changed.name.clone());
+                self.notifies.tell(key, changed.clone(), Policy::default(), now);
+            }
+        }
+        let concerned = |hook: &&Hook| changed.kind != Kind::Group && hook.is_for(&changed.name);
+        for hook in config.hooks.iter().filter(concerned) {
+            self.tell_hook(hook, changed, now);
+        }
+    }
+
+    /// A hook that is known to have heard just this, from an earlier run, need not hear it again.
+    fn tell_hook(&mut self, hook: &Hook, changed: &Changed, now: Instant) {
+        let key = (hook.name.clone(), changed.name.clone());
+        let again = hook.reconcile.filter(|_| changed.part == Part::Owner);
+        let policy = Policy { retry: true, again };
+        let knows = |record: &Record| !record.owed && record.changed.is_as(changed);
+        if self.records.get(&key).is_some_and(knows) {
+            return self.hooks.has_heard(key, changed.clone(), policy, now);
+        }
+        let record = Record { hook: hook.name.clone(), changed: changed.clone(), owed: true };
+        self.records.insert(key.clone(), record);
+        self.page = self.ledger.put(self.records.values());
+        self.hooks.tell(key, changed.clone(), policy, now);
+    }
+
+    fn write(&mut self, line: String) {
+        let dropped = self.fifo.push(line);
+        let before = self.counters.fifo_dropped.fetch_add(dropped, Ordering::Relaxed);
+        if dropped > 0 && before == 0 {
+            tracing::warn!("lines for the notify FIFO are dropped: nobody reads it, or not fast enough");
+        }
+    }
+
+    fn start(&mut self, now: Instant) {
+        for (key, changed) in self.notifies.start(MAX_RUNS - self.runs, now) {
+            let notify = message::notify_of(&self.config, &changed);
+            let run = notify.map(|notify| Run::Programs {
+                all: message::programs(notify, &changed),
+                user: notify.user.clone(),
+            });
+            self.begin(key, run, Ended::Notify);
+        }
+        for (key, changed) in self.hooks.start(MAX_RUNS - self.runs, now) {
+            let run = self.hook_run(&key, &changed);
+            self.begin(key, run, Ended::Hook);
+        }
+    }
+
+    fn hook_run(&self, (name, _): &Key, changed: &Changed) -> Option<Run> {
+        let hook = self.config.hooks.iter().find(|hook| hook.name == *name)?;
+        let message = Message::new(&self.config, name, changed)?;
+        let stored = Stored { ledger: self.ledger.clone(), number: self.page };
+        Some(match &hook.deed {
+            Deed::Command(words) => {
+                let order = Order {
+                    environment: message.environment(),
+                    input: message.json(),
+                    ..Order::new(words, None, hook.timeout)
+                };
+                Run::Hook { order, user: hook.user.clone(), stored }
+            }
+            Deed::Webhook(webhook) => Run::Webhook {
+                webhook: webhook.clone(),
+                body: message.json(),
+                patience: hook.timeout,
+                stored,
+            },
+        })
+    }
+
+    /// No run: what it was for is configured no more.
+    fn begin(&mut self, key: Key, run: Option<Run>, end: fn(Key, Result<(), String>) -> Ended) {
+        self.runs += 1;
+        let (ends, own) = (self.ends.clone(), key.clone());
+        let work = move || drop(ends.send(end(own, run.map_or(Ok(()), Run::run))));
+        if let Err(error) = std::thread::Builder::new().name("hook".into()).spawn(work) {
+            let failed = Err(format!("no thread could be started for it: {error}"));
+            let _ = self.ends.send(end(key, failed));
+        }
+    }
+
+    fn end(&mut self, ended: Ended) {
+        let now = clock::now();
+        match ended {
+            Ended::Notify(key, result) => {
+                self.runs -= 1;
+                if let Err(reason) = &result {
+                    tracing::warn!("{}: a notify program failed: {reason}", key.1);
+                }
+                self.notifies.end(&key, result, now);
+            }
+            Ended::Hook(key, result) => {
+                self.runs -= 1;
+                self.end_hook(&key, result, now);
+            }
+            Ended::Fifo(wanted, opened) if Some(&wanted) == self.config.fifo.as_ref() => {
+                self.fifo_opened(wanted, opened);
+            }
+            Ended::Fifo(..) => {} // another is configured by now
+        }
+    }
+
+    fn end_hook(&mut self, key: &Key, result: Result<(), String>, now: Instant) {
+        self.counters.run.fetch_add(1, Ordering::Relaxed);
+        if let Err(reason) = &result {
+            self.counters.failed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!("hook {}: {}: {reason}", key.0, key.1);
+        }
+        self.hooks.end(key, result, now);
+        let heard = !self.hooks.owes(key);
+        if let Some(record) = self.records.get_mut(key).filter(|record| record.owed && heard) {
+            record.owed = false;
+            self.page = self.ledger.put(self.records.values());
+        }
+        let since = |at: Instant| std::time::Instant::now().checked_sub(now.since(at));
+        let shown = self.hooks.troubles().map(|((hook, vip), trouble)| Trouble {
+            hook: hook.clone(),
+            vip: vip.clone(),
+            since: since(trouble.since).unwrap_or_else(std::time::Instant::now),
+            failures: trouble.failures,
+            error: trouble.error.clone(),
+        });
+        *self.counters.troubles.lock().unwrap_or_else(PoisonError::into_inner) = shown.collect();
+    }
+
+    fn reconfigure(&mut self, config: Config) {
+        let other = self.config.fifo != config.fifo;
+        self.config = Arc::new(config);
+        let config = &self.config;
+        let wanted = |(hook, vip): &Key| {
+            let there = config.all_vips().any(|known| known.name == *vip);
+            there && config.hooks.iter().any(|known| known.name == *hook && known.is_for(vip))
+        };
+        self.hooks.retain(wanted);
+        self.records.retain(|key, _| wanted(key));
+        if other {
+            self.fifo = Lines::default();
+            self.reader = JoinSet::new();
+            self.open_fifo(Duration::ZERO);
+        }
+    }
+
+    fn open_fifo(&self, pause: Duration) {
+        let Some(wanted) = self.config.fifo.clone() else { return };
+        let ends = self.ends.clone();
+        let work = move || {
+            std::thread::sleep(pause);
+            let opened = fifo::open(&wanted);
+            drop(ends.send(Ended::Fifo(wanted, opened)));
+        };
+        if let Err(error) = std::thread::Builder::new().name("fifo".into()).spawn(work) {
+            tracing::warn!("the notify FIFO is not opened: no thread could be started: {error}");
+        }
+    }
+
+    fn fifo_opened(&mut self, wanted: Fifo, opened: Result<OwnedFd, String>) {
+        let opened = opened.and_then(|pipe| self.fifo.open(pipe).map_err(|error| error.to_string()));
+        match opened {
+            Ok(()) => drop(self.reader.spawn(fifo::read_by_script(wanted))),
+            Err(reason) => {
+                tracing::warn!("the notify FIFO is tried again: {reason}");
+                self.open_fifo(fifo::PAUSE * 10);
+            }
+        }
+    }
+}
