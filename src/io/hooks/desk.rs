@@ -7,12 +7,11 @@ use super::message::{self, Message};
 use super::run::{Run, Stored};
 use super::{Counters, Trouble, Word};
 use crate::config::Config;
-use crate::config::hooks::{Deed, Fifo, Hook};
+use crate::config::hooks::{Fifo, Hook, Notify};
 use crate::engine::hooks::{Changed, Kind, Part, Policy, Queue};
 use crate::engine::time::Instant;
 use crate::io::clock;
-use crate::io::command::Order;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -35,6 +34,8 @@ pub(super) struct Desk {
     notifies: Queue<Key, Changed>,
     hooks: Queue<Key, Changed>,
     records: BTreeMap<Key, Record>,
+    /// Who has been told anything by this run.
+    told: BTreeSet<Key>,
     ledger: Ledger,
     /// Of the last page.
     page: u64,
@@ -68,6 +69,7 @@ impl Desk {
             notifies: Queue::default(),
             hooks: Queue::default(),
             records: records.into_iter().map(keyed).collect(),
+            told: BTreeSet::new(),
             ledger: Ledger::open(state_dir),
             page: 0,
             post: Post::open(counters.clone()),
@@ -132,12 +134,10 @@ impl Desk {
             self.write(message::fifo_line(changed));
         }
         if let Some(notify) = message::notify_of(&config, changed) {
-            if let Some(mail) = config.mail.as_ref().filter(|_| notify.alert) {
-                let (mail, node, changed) = (mail.clone(), config.node.name.clone(), changed.clone());
-                self.post.send(Letter { mail, node, changed });
-            }
+            let key = (format!("{:?}", changed.kind), changed.name.clone());
+            let first = self.told.insert(key.clone());
+            self.alert(notify, changed, first);
             if !message::programs(notify, changed).is_empty() {
-                let key = (format!("{:?}", changed.kind), changed.name.clone());
                 self.notifies.tell(key, changed.clone(), Policy::default(), now);
             }
         }
@@ -145,6 +145,13 @@ impl Desk {
         for hook in config.hooks.iter().filter(concerned) {
             self.tell_hook(hook, changed, now);
         }
+    }
+
+    /// As keepalived, nobody is written to of a backup that starts, nor of a stop.
+    fn alert(&self, notify: &Notify, changed: &Changed, first: bool) {
+        let trite = changed.part == Part::Stop || (first && changed.part == Part::Backup);
+        let Some(mail) = self.config.mail.clone().filter(|_| notify.alert && !trite) else { return };
+        self.post.send(Letter { mail, node: self.config.node.name.clone(), changed: changed.clone() });
     }
 
     /// A hook that is known to have heard just this, from an earlier run, need not hear it again.
@@ -189,22 +196,7 @@ impl Desk {
         let hook = self.config.hooks.iter().find(|hook| hook.name == *name)?;
         let message = Message::new(&self.config, name, changed)?;
         let stored = Stored { ledger: self.ledger.clone(), number: self.page };
-        Some(match &hook.deed {
-            Deed::Command(words) => {
-                let order = Order {
-                    environment: message.environment(),
-                    input: message.json(),
-                    ..Order::new(words, None, hook.timeout)
-                };
-                Run::Hook { order, user: hook.user.clone(), stored }
-            }
-            Deed::Webhook(webhook) => Run::Webhook {
-                webhook: webhook.clone(),
-                body: message.json(),
-                patience: hook.timeout,
-                stored,
-            },
-        })
+        Some(Run::of(hook, &message, stored))
     }
 
     /// No run: what it was for is configured no more.

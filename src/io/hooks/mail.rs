@@ -77,7 +77,7 @@ fn deliver(letter: &Letter) -> Result<(), String> {
 
 fn write(Letter { mail, node, changed }: &Letter) -> Result<Message, String> {
     let mailbox = |text: &String| text.parse::<Mailbox>().map_err(|error| format!("{text}: {error}"));
-    let (subject, text) = message::mail(mail.router_id.as_ref().unwrap_or(node), changed);
+    let (subject, text) = message::mail(mail.router_id.as_ref().unwrap_or(node), node, changed);
     let mut message = Message::builder().from(mailbox(&mail.from)?).subject(subject);
     for to in &mail.to {
         message = message.to(mailbox(to)?);
@@ -173,10 +173,7 @@ mod tests {
         post.send(Letter { mail, node: "lb1".into(), changed });
         let text = serve(&listener, 1);
         assert!(text.contains("Subject: [R1] VRRP Instance web - Entering MASTER state\n"), "{text}");
-        assert!(
-            text.contains("b@example.com") && text.contains("\n=> VRRP Instance is now owning"),
-            "{text}"
-        );
+        assert!(text.contains("b@example.com") && text.contains("\nweb is MASTER on lb1"), "{text}");
         while counters.mails_waiting.load(Ordering::Relaxed) > 0 {
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::config::hooks::{Notify, Words};
-use crate::engine::hooks::{Changed, Kind};
+use crate::engine::hooks::{Changed, Kind, Part};
 use serde::Serialize;
 
 /// Raised when a key changes its meaning or goes.
@@ -85,7 +85,6 @@ pub(super) fn fifo_line(changed: &Changed) -> String {
 
 /// The programs that keepalived would run, in its order.
 pub(super) fn programs(notify: &Notify, changed: &Changed) -> Vec<Words> {
-    use crate::engine::hooks::Part;
     let own = match changed.part {
         Part::Owner => &notify.master,
         Part::Backup => &notify.backup,
@@ -116,28 +115,18 @@ pub(super) fn is_unnamed(config: &Config, changed: &Changed) -> bool {
         && !config.groups.iter().any(|group| same(&group.name))
 }
 
-/// keepalived's subject and text of a mail.
-pub(super) fn mail(router_id: &str, changed: &Changed) -> (String, String) {
-    use crate::engine::hooks::Part;
-    let what = if changed.kind == Kind::Group { "Group" } else { "Instance" };
-    let (entering, now) = match changed.part {
-        Part::Owner => ("Entering MASTER state", "now owning VRRP VIPs"),
-        Part::Backup => ("Entering BACKUP state", "no longer owning VRRP VIPs"),
-        Part::Fault => ("Entering FAULT state", "no longer owning VRRP VIPs"),
-        Part::Stop => ("Stopping", "no longer owning VRRP VIPs"),
-    };
-    let subject = format!("[{router_id}] VRRP {what} {} - {entering}", changed.name);
-    let mut text = format!("=> VRRP {what} is {now} <=\r\n");
-    if !changed.reason.is_empty() {
-        text += &format!("\r\n{}\r\n", changed.reason);
-    }
-    (subject, text)
+/// keepalived's subject, and a text.
+pub(super) fn mail(router_id: &str, node: &str, changed: &Changed) -> (String, String) {
+    let Changed { kind, name, part, reason, .. } = changed;
+    let what = if *kind == Kind::Group { "Group" } else { "Instance" };
+    let subject = format!("[{router_id}] VRRP {what} {name} - Entering {} state", part.vrrp());
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    (subject, format!("{name} is {} on {node}{why}\r\n", part.vrrp()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::hooks::Part;
     use std::path::Path;
 
     fn changed(kind: Kind, name: &str, part: Part) -> Changed {
@@ -208,8 +197,10 @@ mod tests {
 
     #[test]
     fn a_mail_has_keepaliveds_subject() {
-        let (subject, text) = mail("lb1", &changed(Kind::Router, "VI_1", Part::Owner));
-        assert_eq!(subject, "[lb1] VRRP Instance VI_1 - Entering MASTER state");
-        assert_eq!(text, "=> VRRP Instance is now owning VRRP VIPs <=\r\n\r\npriority 100 > 90\r\n");
+        let (subject, text) = mail("R1", "lb1", &changed(Kind::Router, "VI_1", Part::Owner));
+        assert_eq!(subject, "[R1] VRRP Instance VI_1 - Entering MASTER state");
+        assert_eq!(text, "VI_1 is MASTER on lb1: priority 100 > 90\r\n");
+        let (subject, _) = mail("R1", "lb1", &changed(Kind::Group, "G1", Part::Fault));
+        assert_eq!(subject, "[R1] VRRP Group G1 - Entering FAULT state");
     }
 }

@@ -1,8 +1,9 @@
 //! One run, in a thread of its own: it blocks, as long as it takes.
 
 use super::ledger::Ledger;
+use super::message::Message;
 use super::webhook;
-use crate::config::hooks::{Webhook, Words};
+use crate::config::hooks::{Deed, Hook, Webhook, Words};
 use crate::io::command::{self, Account, End, Order, Straggler};
 use std::time::Duration;
 
@@ -43,6 +44,18 @@ impl Stored {
 }
 
 impl Run {
+    pub fn of(hook: &Hook, message: &Message<'_>, stored: Stored) -> Run {
+        let (body, patience) = (message.json(), hook.timeout);
+        match &hook.deed {
+            Deed::Webhook(webhook) => Run::Webhook { webhook: webhook.clone(), body, patience, stored },
+            Deed::Command(words) => {
+                let environment = message.environment();
+                let order = Order { environment, input: body, ..Order::new(words, None, patience) };
+                Run::Hook { order, user: hook.user.clone(), stored }
+            }
+        }
+    }
+
     /// Returns once nothing of it runs any more.
     pub fn run(self) -> Result<(), String> {
         match self {
