@@ -99,6 +99,12 @@ pub struct Trouble {
     pub error: String,
 }
 
+impl Trouble {
+    fn new(since: Instant) -> Trouble {
+        Trouble { since, failures: 0, error: String::new() }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Slot<T> {
     news: Option<T>,
@@ -170,6 +176,13 @@ impl<K: Ord + Clone, T: Clone> Queue<K, T> {
         }
     }
 
+    /// It has failed, and has not ended yet.
+    pub fn hangs(&mut self, key: &K, error: String, now: Instant) {
+        if let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.runs) {
+            slot.trouble.get_or_insert_with(|| Trouble::new(now)).error = error;
+        }
+    }
+
     fn settle(&mut self, key: &K, now: Instant) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         (slot.settled, slot.trouble) = (true, None);
@@ -217,7 +230,7 @@ impl<T> Slot<T> {
     }
 
     fn fail(&mut self, error: String, now: Instant) {
-        let trouble = self.trouble.get_or_insert(Trouble { since: now, failures: 0, error: String::new() });
+        let trouble = self.trouble.get_or_insert_with(|| Trouble::new(now));
         trouble.error = error;
         if self.newer {
             self.due = now;

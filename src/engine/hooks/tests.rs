@@ -48,6 +48,22 @@ fn what_failed_is_tried_again_after_pauses_that_double_up_to_a_minute() {
 }
 
 #[test]
+fn what_hangs_is_known_before_it_has_ended() {
+    let mut queue = Queue::default();
+    queue.tell('a', 1, RETRY, at(0));
+    assert_eq!(queue.start(9, at(0)), [('a', 1)]);
+    queue.hangs(&'a', "no end within 30s".into(), at(5));
+    queue.tell('a', 2, RETRY, at(6));
+    assert_eq!((queue.start(9, at(7)), queue.troubles().count()), (vec![], 1), "never two at once");
+    queue.end(&'a', failed(), at(8));
+    assert_eq!(
+        queue.troubles().next().map(|(_, t)| (t.since, t.error.as_str())),
+        Some((at(5), "exit code 1"))
+    );
+    assert_eq!(queue.start(9, at(8)), [('a', 2)]);
+}
+
+#[test]
 fn what_is_not_to_be_tried_again_is_not() {
     let mut queue = Queue::default();
     queue.tell('a', 1, Policy::default(), at(0));

@@ -1,17 +1,20 @@
 //! Who is to hear what, and when: the queues decide, threads do it.
 
+mod tell;
+
+use self::tell::is_told;
 use super::fifo::{self, Lines};
 use super::ledger::{self, Ledger, Record};
-use super::mail::{Letter, Post};
+use super::mail::Post;
 use super::message::{self, Message};
 use super::run::{Run, Stored};
 use super::{Counters, Trouble, Word};
 use crate::config::Config;
-use crate::config::hooks::{Fifo, Hook, Notify};
-use crate::engine::hooks::{Changed, Kind, Part, Policy, Queue};
+use crate::config::hooks::Fifo;
+use crate::engine::hooks::{Changed, Queue};
 use crate::engine::time::Instant;
 use crate::io::clock;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -34,8 +37,8 @@ pub(super) struct Desk {
     notifies: Queue<Key, Changed>,
     hooks: Queue<Key, Changed>,
     records: BTreeMap<Key, Record>,
-    /// Who has been told anything by this run.
-    told: BTreeSet<Key>,
+    /// What was told last of each.
+    told: BTreeMap<Key, Changed>,
     ledger: Ledger,
     /// Of the last page.
     page: u64,
@@ -53,6 +56,8 @@ pub(super) struct Desk {
 enum Ended {
     Notify(Key, Result<(), String>),
     Hook(Key, Result<(), String>),
+    /// It is to be over, and is not.
+    Late(Key, String),
     Fifo(Fifo, Result<OwnedFd, String>),
 }
 
@@ -63,13 +68,17 @@ impl Desk {
             true => Vec::new(),
             false => ledger::load(state_dir),
         };
+        let wanted = |record: &Record| {
+            config.hooks.iter().any(|h| h.name == record.hook && is_told(&config, h, &record.changed.name))
+        };
         let keyed = |record: Record| ((record.hook.clone(), record.changed.name.clone()), record);
+        let records = records.into_iter().filter(wanted).map(keyed).collect();
         let desk = Desk {
             config: Arc::new(config),
             notifies: Queue::default(),
             hooks: Queue::default(),
-            records: records.into_iter().map(keyed).collect(),
-            told: BTreeSet::new(),
+            records,
+            told: BTreeMap::new(),
             ledger: Ledger::open(state_dir),
             page: 0,
             post: Post::open(counters.clone()),
@@ -114,7 +123,7 @@ impl Desk {
     fn hear(&mut self, word: Word) {
         match word {
             Word::Changed(changed) => self.tell(&changed, clock::now()),
-            Word::Reconfigure(config) => self.reconfigure(*config),
+            Word::Reconfigure(config) => self.reconfigure(*config, clock::now()),
             Word::Quiet(asked) => self.asked.push(asked),
         }
     }
@@ -123,58 +132,6 @@ impl Desk {
         let mails = self.counters.mails_waiting.load(Ordering::Relaxed);
         let read = self.fifo.is_empty() || self.config.fifo.is_none();
         self.notifies.is_idle() && self.hooks.is_idle() && mails == 0 && read
-    }
-
-    fn tell(&mut self, changed: &Changed, now: Instant) {
-        if message::is_unnamed(&self.config, changed) {
-            return;
-        }
-        let config = self.config.clone();
-        if config.fifo.is_some() {
-            self.write(message::fifo_line(changed));
-        }
-        if let Some(notify) = message::notify_of(&config, changed) {
-            let key = (format!("{:?}", changed.kind), changed.name.clone());
-            let first = self.told.insert(key.clone());
-            self.alert(notify, changed, first);
-            if !message::programs(notify, changed).is_empty() {
-                self.notifies.tell(key, changed.clone(), Policy::default(), now);
-            }
-        }
-        let concerned = |hook: &&Hook| changed.kind != Kind::Group && hook.is_for(&changed.name);
-        for hook in config.hooks.iter().filter(concerned) {
-            self.tell_hook(hook, changed, now);
-        }
-    }
-
-    /// As keepalived, nobody is written to of a backup that starts, nor of a stop.
-    fn alert(&self, notify: &Notify, changed: &Changed, first: bool) {
-        let trite = changed.part == Part::Stop || (first && changed.part == Part::Backup);
-        let Some(mail) = self.config.mail.clone().filter(|_| notify.alert && !trite) else { return };
-        self.post.send(Letter { mail, node: self.config.node.name.clone(), changed: changed.clone() });
-    }
-
-    /// A hook that is known to have heard just this, from an earlier run, need not hear it again.
-    fn tell_hook(&mut self, hook: &Hook, changed: &Changed, now: Instant) {
-        let key = (hook.name.clone(), changed.name.clone());
-        let again = hook.reconcile.filter(|_| changed.part == Part::Owner);
-        let policy = Policy { retry: true, again };
-        let knows = |record: &Record| !record.owed && record.changed.is_as(changed);
-        if self.records.get(&key).is_some_and(knows) {
-            return self.hooks.has_heard(key, changed.clone(), policy, now);
-        }
-        let record = Record { hook: hook.name.clone(), changed: changed.clone(), owed: true };
-        self.records.insert(key.clone(), record);
-        self.page = self.ledger.put(self.records.values());
-        self.hooks.tell(key, changed.clone(), policy, now);
-    }
-
-    fn write(&mut self, line: String) {
-        let dropped = self.fifo.push(line);
-        let before = self.counters.fifo_dropped.fetch_add(dropped, Ordering::Relaxed);
-        if dropped > 0 && before == 0 {
-            tracing::warn!("lines for the notify FIFO are dropped: nobody reads it, or not fast enough");
-        }
     }
 
     fn start(&mut self, now: Instant) {
@@ -203,7 +160,11 @@ impl Desk {
     fn begin(&mut self, key: Key, run: Option<Run>, end: fn(Key, Result<(), String>) -> Ended) {
         self.runs += 1;
         let (ends, own) = (self.ends.clone(), key.clone());
-        let work = move || drop(ends.send(end(own, run.map_or(Ok(()), Run::run))));
+        let work = move || {
+            let late = |reason: &str| drop(ends.send(Ended::Late(own.clone(), reason.to_owned())));
+            let result = run.map_or(Ok(()), |run| run.run(&late));
+            let _ = ends.send(end(own, result));
+        };
         if let Err(error) = std::thread::Builder::new().name("hook".into()).spawn(work) {
             let failed = Err(format!("no thread could be started for it: {error}"));
             let _ = self.ends.send(end(key, failed));
@@ -224,6 +185,11 @@ impl Desk {
                 self.runs -= 1;
                 self.end_hook(&key, result, now);
             }
+            // Of notify programs nothing is shown.
+            Ended::Late(key, reason) => {
+                self.hooks.hangs(&key, reason, now);
+                self.show_troubles(now);
+            }
             Ended::Fifo(wanted, opened) if Some(&wanted) == self.config.fifo.as_ref() => {
                 self.fifo_opened(wanted, opened);
             }
@@ -243,6 +209,10 @@ impl Desk {
             record.owed = false;
             self.page = self.ledger.put(self.records.values());
         }
+        self.show_troubles(now);
+    }
+
+    fn show_troubles(&self, now: Instant) {
         let since = |at: Instant| std::time::Instant::now().checked_sub(now.since(at));
         let shown = self.hooks.troubles().map(|((hook, vip), trouble)| Trouble {
             hook: hook.clone(),
@@ -252,23 +222,6 @@ impl Desk {
             error: trouble.error.clone(),
         });
         *self.counters.troubles.lock().unwrap_or_else(PoisonError::into_inner) = shown.collect();
-    }
-
-    fn reconfigure(&mut self, config: Config) {
-        let other = self.config.fifo != config.fifo;
-        self.config = Arc::new(config);
-        let config = &self.config;
-        let wanted = |(hook, vip): &Key| {
-            let there = config.all_vips().any(|known| known.name == *vip);
-            there && config.hooks.iter().any(|known| known.name == *hook && known.is_for(vip))
-        };
-        self.hooks.retain(wanted);
-        self.records.retain(|key, _| wanted(key));
-        if other {
-            self.fifo = Lines::default();
-            self.reader = JoinSet::new();
-            self.open_fifo(Duration::ZERO);
-        }
     }
 
     fn open_fifo(&self, pause: Duration) {

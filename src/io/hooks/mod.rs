@@ -129,7 +129,7 @@ impl Counters {
         let say = |Trouble { hook, vip, since, failures, error }: &Trouble| {
             let since = humantime::format_duration(Duration::from_secs(since.elapsed().as_secs()));
             format!(
-                "hook {hook}: {vip}: fails since {since} ({failures} times in a row), and is tried again until it succeeds: {error}"
+                "hook {hook}: {vip}: fails since {since} ({failures} times), and is tried again until it succeeds: {error}"
             )
         };
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner).iter().map(say).collect()

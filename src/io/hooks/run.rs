@@ -4,7 +4,7 @@ use super::ledger::Ledger;
 use super::message::Message;
 use super::webhook;
 use crate::config::hooks::{Deed, Hook, Webhook, Words};
-use crate::io::command::{self, Account, End, Order, Straggler};
+use crate::io::command::{self, Account, End, Order};
 use std::time::Duration;
 
 /// keepalived waits for no program; ours come one after the other.
@@ -56,13 +56,13 @@ impl Run {
         }
     }
 
-    /// Returns once nothing of it runs any more.
-    pub fn run(self) -> Result<(), String> {
+    /// Returns once nothing of it runs any more. `late`: is told before, if it does not end in time.
+    pub fn run(self, late: &dyn Fn(&str)) -> Result<(), String> {
         match self {
-            Run::Programs { all, user } => programs(&all, user.as_deref()),
+            Run::Programs { all, user } => programs(&all, user.as_deref(), late),
             Run::Hook { order, user, stored } => {
                 stored.wait();
-                program(order, user.as_deref())
+                program(order, user.as_deref(), late)
             }
             Run::Webhook { webhook, body, patience, stored } => {
                 stored.wait();
@@ -73,16 +73,16 @@ impl Run {
 }
 
 /// The failure of one does not keep the next from being run.
-fn programs(all: &[Words], user: Option<&str>) -> Result<(), String> {
+fn programs(all: &[Words], user: Option<&str>, late: &dyn Fn(&str)) -> Result<(), String> {
     let run = |words: &Words| {
         let order = Order { listen: false, ..Order::new(words, None, PATIENCE) };
-        program(order, user).map_err(|reason| format!("{}: {reason}", words.join(" ")))
+        program(order, user, late).map_err(|reason| format!("{}: {reason}", words.join(" ")))
     };
     let failures: Vec<String> = all.iter().filter_map(|words| run(words).err()).collect();
     if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
 }
 
-fn program(order: Order, user: Option<&str>) -> Result<(), String> {
+fn program(order: Order, user: Option<&str>, late: &dyn Fn(&str)) -> Result<(), String> {
     let account = user.map(Account::find_with_group).transpose()?;
     command::refuse_foreign(&order.words[0], account.unwrap_or_else(Account::own))?;
     let order = Order { account, ..order };
@@ -92,8 +92,10 @@ fn program(order: Order, user: Option<&str>) -> Result<(), String> {
         End::Exited { status, said } => Err(format!("{}: {said}", command::ended(status))),
         End::NotStarted(reason) => Err(reason),
         End::Late(straggler) => {
-            Straggler::end(straggler);
-            Err(format!("no end within {}", humantime::format_duration(order.patience)))
+            let reason = format!("no end within {}", humantime::format_duration(order.patience));
+            late(&reason);
+            straggler.end(); // which may take for ever
+            Err(reason)
         }
     }
 }
