@@ -31,12 +31,11 @@ impl Told {
     /// From whom to whom, as far as is known.
     fn owners(&self, me: &str, part: Part) -> (String, String) {
         let known = |owner: &Option<String>| owner.clone().unwrap_or_default();
-        let others = |owner: &Option<String>| known(owner).replace(me, "");
         match (part, self.owner.as_deref() == Some(me)) {
             (Part::Owner, true) => (known(&self.before), me.to_owned()),
             (Part::Owner, false) => (known(&self.owner), me.to_owned()),
             (_, true) => (me.to_owned(), String::new()),
-            (_, false) => (known(&self.before), others(&self.owner)),
+            (_, false) => (known(&self.before), known(&self.owner)),
         }
     }
 }
@@ -130,7 +129,11 @@ impl Engine {
     fn router_changed(&mut self, at: usize, part: Part, now: Instant) -> Changed {
         let me = self.config.record.name.clone();
         let router = &mut self.routers[at];
-        let master = router.master.as_ref().map(|(advert, _)| advert.source.to_string());
+        // An owner's predecessor is silent by now; of the others only one that still speaks is the master.
+        let speaks =
+            |heard: Instant| part == Part::Owner || now.since(heard) < router.config.settings.interval * 4;
+        let master =
+            router.master.filter(|(_, heard)| speaks(*heard)).map(|(advert, _)| advert.source.to_string());
         if let Some(master) = master {
             router.told.note_owner(master);
         }
