@@ -7,6 +7,7 @@ mod check;
 mod digest;
 mod error;
 mod hint;
+pub mod hooks;
 pub mod keepalived;
 mod parse;
 mod source;
@@ -24,6 +25,7 @@ pub use write::NewNode;
 
 use crate::engine::time::Timers;
 use haclusterd_proto::{AddrId, Priority, Role, VipId};
+use hooks::{Fifo, Group, Hook, Mail, Notify};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -41,6 +43,11 @@ pub struct Config {
     /// Whose master VRRP elects.
     pub routers: Vec<Vrrp>,
     pub checks: Vec<Check>,
+    /// Those that tell something as one.
+    pub groups: Vec<Group>,
+    pub fifo: Option<Fifo>,
+    pub hooks: Vec<Hook>,
+    pub mail: Option<Mail>,
 }
 
 /// What is this node's own.
@@ -84,6 +91,7 @@ pub struct Vip {
     pub preempt_delay: Duration,
     /// Between two announcements while held. `None`: announce only on taking.
     pub announce_refresh: Option<Duration>,
+    pub notify: Notify,
 }
 
 /// Placeholder until routes are read.
@@ -115,7 +123,24 @@ impl Config {
                 router.vip.name
             )
         };
-        clear.map(say).collect()
+        clear.map(say).chain(self.idle_words()).collect()
+    }
+
+    /// What is to tell somebody something, and never will.
+    fn idle_words(&self) -> Vec<String> {
+        let has = |group: &&Group| self.routers.iter().any(|r| r.group.as_ref() == Some(&group.name));
+        let empty = self.groups.iter().filter(|group| !has(group));
+        let say = |Group { name, .. }: &Group| {
+            format!(
+                "{name}: no [[vrrp]] has group = \"{name}\", so it tells nothing: remove it, or add them to it"
+            )
+        };
+        let alerts = self.all_vips().map(|vip| (&vip.name, &vip.notify));
+        let alerts = alerts.chain(self.groups.iter().map(|group| (&group.name, &group.notify)));
+        let alerts = alerts.filter(|(_, notify)| notify.alert && self.mail.is_none());
+        let mute =
+            |(name, _)| format!("{name}: smtp_alert has no [mail] to be sent by: add one, or remove it");
+        empty.map(say).chain(alerts.map(mute)).collect()
     }
 
     /// All groups of addresses that this node may ever hold.

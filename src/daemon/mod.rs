@@ -40,8 +40,10 @@ use tokio::sync::{mpsc, oneshot};
 const CORE_QUEUE: usize = 1024;
 /// What is still to be written when all else has ended.
 const LAST_WRITES: Duration = Duration::from_secs(1);
-/// Each lane to the office. The engine asks for work a few times a minute; gossip repeats what is lost.
+/// The peers' lane to the office: gossip repeats what is lost.
 const OFFICE_QUEUE: usize = 256;
+/// The core's: when a link goes, each of hundreds of virtual routers and groups has something to tell, and says it once.
+const OFFICE_WORK: usize = 4096;
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -131,9 +133,9 @@ impl<T> Clone for Entrance<T> {
 }
 
 impl<T> Entrance<T> {
-    fn new(bound: usize) -> (Entrance<T>, Lanes<T>) {
-        let (own, own_out) = mpsc::channel(bound);
-        let (peers, peers_out) = mpsc::channel(bound);
+    fn new(own: usize, peers: usize) -> (Entrance<T>, Lanes<T>) {
+        let (own, own_out) = mpsc::channel(own);
+        let (peers, peers_out) = mpsc::channel(peers);
         (Entrance { own, peers, dropped: Arc::default() }, Lanes { own: own_out, peers: peers_out })
     }
 
@@ -188,8 +190,8 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let result = runtime.block_on(async {
         let signals = Signals::listen()?;
         let start = prepare(options)?;
-        let (core, inbox) = Entrance::new(CORE_QUEUE);
-        let (office, work) = Entrance::new(OFFICE_QUEUE);
+        let (core, inbox) = Entrance::new(CORE_QUEUE, CORE_QUEUE);
+        let (office, work) = Entrance::new(OFFICE_WORK, OFFICE_QUEUE);
         // Before anything is touched: a second daemon on this socket must not sweep the first one's addresses.
         let server = crate::io::control::Server::bind(&start.options.socket)?;
         let (ready, started) = oneshot::channel::<Result<Transport, DaemonError>>();

@@ -5,6 +5,7 @@ use super::{DaemonError, Entrance, Lanes, Start, ToCore, ToOffice};
 use crate::config::Config;
 use crate::engine::Input;
 use crate::io::gossip::{Gossip, Keys, Outbox, Settings};
+use crate::io::hooks::{self, Hooks};
 use crate::io::identity::Identity;
 use crate::io::join::{JoinServer, Offer};
 use crate::io::ports::Work;
@@ -40,6 +41,7 @@ struct Office {
     joins: Arc<JoinServer>,
     shared: Arc<Mutex<String>>,
     probes: Running,
+    hooks: Hooks,
 }
 
 /// The ways to the core and from it.
@@ -98,8 +100,9 @@ impl Office {
         let joins = join_server(&start, directory.clone(), shared.clone());
         let mut probes = Running::default();
         update_probes(&mut probes, &start.config, &core);
+        let hooks = Hooks::start(&start.config, &start.options.state_dir);
         directory.dial();
-        Ok(Office { start, transport, core, gossip, gossip_in, directory, joins, shared, probes })
+        Ok(Office { start, transport, core, gossip, gossip_in, directory, joins, shared, probes, hooks })
     }
 
     /// Until the core has ended.
@@ -124,9 +127,16 @@ impl Office {
                 },
             }
         }
+        // What the core said last.
+        for job in work.said() {
+            if let ToOffice::Work(Work::Changed(changed)) = job {
+                self.hooks.changed(changed);
+            }
+        }
         if let Ok(gossip) = Arc::try_unwrap(self.gossip) {
             gossip.stop().await;
         }
+        self.hooks.stop().await;
         Ok(())
     }
 
@@ -169,6 +179,7 @@ impl Office {
                     tracing::warn!("a restart would not take over what is held: {error}");
                 }
             }
+            ToOffice::Work(Work::Changed(changed)) => self.hooks.changed(changed),
             ToOffice::Stream { from, addr, bytes } => drop(self.gossip_in.try_send((from, addr, bytes))),
             ToOffice::Join(connection) => drop(tokio::spawn(self.joins.clone().serve(connection))),
             ToOffice::Greet => self.gossip.greet(),
@@ -209,6 +220,7 @@ impl Office {
         advice.iter().for_each(|advice| tracing::warn!("{advice}"));
         self.core.send(ToCore::Reload(Box::new(config.clone())));
         update_probes(&mut self.probes, &config, &self.core);
+        self.hooks.reconfigure(&config);
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = config.shared_toml();
         self.start.config = config;
     }
@@ -221,6 +233,7 @@ impl Office {
             directory: self.directory.clone(),
             state_dir: self.start.options.state_dir.clone(),
             issuer: self.start.identity.is_issuer(),
+            hooks: self.hooks.counters(),
             end,
         });
         Arc::new(move |request| {
@@ -264,6 +277,7 @@ struct Desk {
     directory: Arc<Directory>,
     state_dir: PathBuf,
     issuer: bool,
+    hooks: Arc<hooks::Counters>,
     end: watch::Receiver<bool>,
 }
 
@@ -303,7 +317,9 @@ impl Desk {
             ("gossip_overflow", g.overflow),
             ("gossip_restarts", g.restarts),
         ];
+        let counters = counters.into_iter().chain(self.hooks.all());
         snapshot.counters.extend(counters.map(|(name, count)| (name.to_owned(), count)));
+        snapshot.warnings.extend(self.hooks.warnings());
         Response::Snapshot(Box::new(snapshot))
     }
 

@@ -66,10 +66,20 @@ impl Engine {
             return;
         }
         (vip.owner, vip.owner_since) = (owner, now);
+        self.note_owner(at, owner);
         if let Owner::Peer(node) = owner {
             let text = format!("{}: {} owns it now", self.vips[at].config.name, self.name_of(node));
             self.info(text, now);
         }
+    }
+
+    fn note_owner(&mut self, at: usize, owner: Owner) {
+        let name = match owner {
+            Owner::Nobody => return,
+            Owner::Us { .. } => self.config.record.name.clone(),
+            Owner::Peer(node) => self.name_of(node),
+        };
+        self.vips[at].told.note_owner(name);
     }
 
     /// Where two have held a VIP, clients may have followed either: the one that keeps it says so once more.

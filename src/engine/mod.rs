@@ -14,6 +14,7 @@ pub mod flaps;
 pub mod health;
 pub mod heed;
 pub mod heir;
+pub mod hooks;
 mod intake;
 pub mod lease;
 pub mod peers;
@@ -23,6 +24,7 @@ pub mod routers;
 pub mod seat;
 mod speech;
 mod status;
+mod tell;
 pub mod time;
 pub mod vip;
 pub mod voter;
@@ -193,6 +195,8 @@ pub enum Action {
     Dismiss(Vec<NodeId>),
     /// What a successor within the lease would have to know.
     Remember(Box<Memory>),
+    /// What programs outside are to hear.
+    Changed(Box<hooks::Changed>),
     Log(Event),
     /// Nothing is held any more, or it is left to a successor.
     Exit,
@@ -237,6 +241,8 @@ pub(crate) struct VipState {
     owner_since: Instant,
     until: Option<Instant>,
     deadline: Option<Instant>,
+    #[serde(skip)] // nothing follows from it
+    told: tell::Told,
 }
 
 #[derive(Clone, Serialize)]
@@ -272,6 +278,8 @@ pub struct Engine {
     heir: bool,
     remembered: Memory,
     events: VecDeque<(Instant, Event)>,
+    #[serde(skip)] // nothing follows from it
+    groups: tell::Groups,
     /// Something that the peers should hear of at once.
     dirty: bool,
     #[serde(skip)] // empty between two calls
@@ -316,6 +324,7 @@ impl Engine {
             heir: false,
             remembered: Memory::default(),
             events: VecDeque::new(),
+            groups: tell::Groups::default(),
             dirty: true,
             out: Vec::new(),
             config,
@@ -352,6 +361,7 @@ impl Engine {
         self.keep_house(now);
         self.publish(now);
         self.finish_drain(now);
+        self.tell(now);
         self.remember();
         self.note_deadlines(now);
         std::mem::take(&mut self.out)
@@ -518,6 +528,7 @@ impl VipState {
             owner_since: now,
             until: None,
             deadline: None,
+            told: tell::Told::default(),
             config,
         }
     }

@@ -43,6 +43,8 @@ pub(crate) struct RouterState {
     refused: BTreeMap<Refused, u64>,
     /// What an operator should mend, and when it was last so.
     troubles: Vec<(String, Instant)>,
+    #[serde(skip)] // nothing follows from it
+    pub(super) told: tell::Told,
 }
 
 impl RouterState {
@@ -57,6 +59,7 @@ impl RouterState {
             since: now,
             refused: BTreeMap::new(),
             troubles: Vec::new(),
+            told: tell::Told::default(),
             config,
         }
     }

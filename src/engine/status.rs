@@ -250,7 +250,7 @@ impl Engine {
     }
 
     /// Why the owner owns it, or why nobody does.
-    fn why(&self, vip: &VipState, owner: Owner, now: Instant) -> String {
+    pub(super) fn why(&self, vip: &VipState, owner: Owner, now: Instant) -> String {
         if let Some(mac) = self.reported_stranger(vip, now) {
             return format!("{mac}, which is no member's, answers for it");
         }

@@ -2,10 +2,12 @@
 
 pub mod adverts;
 pub mod clock;
+mod command;
 pub mod control;
 pub mod fence;
 pub mod gates;
 pub mod gossip;
+pub mod hooks;
 pub mod identity;
 pub mod join;
 pub mod journal;
@@ -36,8 +38,12 @@ pub(crate) trait Steady: AsFd + AsRawFd {}
 impl Steady for socket2::Socket {}
 impl Steady for std::os::fd::OwnedFd {}
 
-#[allow(unsafe_code)]
 fn watch_descriptor<T: Steady>(descriptor: T) -> Result<AsyncFd<T>> {
+    watch_for(descriptor, Interest::READABLE | Interest::ERROR)
+}
+
+#[allow(unsafe_code)]
+fn watch_for<T: Steady>(descriptor: T, interest: Interest) -> Result<AsyncFd<T>> {
     // SAFETY: see `Steady`.
-    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE | Interest::ERROR) }?)
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }

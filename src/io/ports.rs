@@ -18,6 +18,7 @@ use super::quic::Transport;
 use super::virtual_macs::{Made, VirtualMacs};
 use crate::config::{Config, Vip, Vrrp};
 use crate::engine::heir::Memory;
+use crate::engine::hooks::Changed;
 use crate::engine::time::Instant;
 use crate::engine::{Action, Input};
 use haclusterd_proto::cluster::{Message, SignedVoters, VoterSet};
@@ -44,6 +45,8 @@ pub enum Work {
     Dismiss(Vec<NodeId>),
     /// What a successor would have to know.
     Remember(Box<Memory>),
+    /// What programs outside are to hear.
+    Changed(Box<Changed>),
 }
 
 /// Called for every input that an adapter has; it must not block.
@@ -154,6 +157,7 @@ impl Ports {
             Action::SignVoters(set) => (self.work)(Work::Sign(set)),
             Action::Dismiss(nodes) => (self.work)(Work::Dismiss(nodes)),
             Action::Remember(memory) => (self.work)(Work::Remember(memory)),
+            Action::Changed(changed) => (self.work)(Work::Changed(changed)),
             Action::StoreVoters(signed) => (self.work)(Work::Store(signed)),
             Action::Log(event) if event.warning => tracing::warn!("{}", event.text),
             Action::Log(event) => tracing::info!("{}", event.text),

@@ -1,6 +1,7 @@
 //! Virtual routers that keep step: keepalived's sync groups.
 
 use haclusterd::engine::heed::Heard;
+use haclusterd::engine::hooks::Changed;
 use haclusterd::engine::routers::RouterConfig;
 use haclusterd::engine::time::{Instant, Timers};
 use haclusterd::engine::vrrp::{Settings, Version};
@@ -25,6 +26,8 @@ struct Node {
     installed: Vec<VipId>,
     /// How often the kernel was told of an address, or of its new end.
     installs: usize,
+    /// What programs would have heard.
+    told: Vec<Changed>,
 }
 
 fn router(vip: VipId, priority: u8, address: &str) -> RouterConfig {
@@ -68,7 +71,15 @@ impl Node {
         };
         let voters = SignedVoters { set: VoterSet::first(cluster, ME), signature: Vec::new() };
         let engine = Engine::new(config.clone(), Some(voters), now);
-        let mut node = Node { config, engine, now, sent: Vec::new(), installed: Vec::new(), installs: 0 };
+        let mut node = Node {
+            config,
+            engine,
+            now,
+            sent: Vec::new(),
+            installed: Vec::new(),
+            installs: 0,
+            told: Vec::new(),
+        };
         for (vip, primary) in [(V4, "10.0.0.11"), (V6, "fe80::11")] {
             node.feed(Input::Interface { vip, state: Ok(MacAddr([2; 6])) });
             node.feed(Input::Primary { vip, address: Some(primary.parse().unwrap()) });
@@ -87,6 +98,7 @@ impl Node {
                         self.installs += 1;
                         inputs.push(Input::Installed { vip, result: Ok(()) });
                     }
+                    Action::Changed(changed) => self.told.push(*changed),
                     Action::Remove(vip) => {
                         self.installed.retain(|other| *other != vip);
                         inputs.push(Input::Removed { vip, result: Ok(()) });
@@ -203,6 +215,55 @@ fn a_stop_says_so_and_takes_the_addresses_away_first() {
     node.feed(Input::Shutdown { leave: false });
     assert_eq!(node.sent, [(V4, 0), (V6, 0)]);
     assert!(node.installed.is_empty());
+}
+
+#[test]
+fn programs_hear_what_keepalived_would_tell_them_and_nothing_twice() {
+    let mut node = Node::new([100, 100]);
+    let heard = |node: &mut Node, part: &str| {
+        let words = |c: &Changed| format!("{} {} {}", c.name, c.part.vrrp(), c.priority);
+        let mut all: Vec<String> = std::mem::take(&mut node.told).iter().map(words).collect();
+        assert_eq!(all.pop(), Some(format!("both {part} 0")));
+        all.sort();
+        assert_eq!(all, [format!("r4 {part} 100"), format!("r6 {part} 100")]);
+    };
+    heard(&mut node, "BACKUP");
+    node.pass(SECOND * 8);
+    heard(&mut node, "MASTER");
+    node.feed(Input::Primary { vip: V6, address: None });
+    heard(&mut node, "FAULT");
+    node.feed(Input::Primary { vip: V6, address: Some("fe80::11".parse().unwrap()) });
+    heard(&mut node, "BACKUP");
+    node.pass(SECOND * 8);
+    heard(&mut node, "MASTER");
+    node.feed(Input::Shutdown { leave: false });
+    heard(&mut node, "STOP");
+    node.pass(SECOND * 4);
+    assert!(node.told.is_empty(), "{:?}", node.told);
+}
+
+#[test]
+fn programs_hear_from_whom_to_whom() {
+    let mut node = Node::new([100, 100]);
+    let told = |node: &mut Node| {
+        let all = std::mem::take(&mut node.told);
+        let own = all.into_iter().rfind(|changed| changed.name == "r4").unwrap();
+        [own.part.word().to_owned(), own.old_owner, own.new_owner]
+    };
+    for _ in 0..3 {
+        node.hear(V4, "10.0.0.12", 200);
+        node.hear(V6, "fe80::12", 200);
+        node.pass(SECOND);
+    }
+    assert_eq!(told(&mut node), ["backup", "", ""], "at the start nobody had been heard");
+    node.pass(SECOND * 8);
+    assert_eq!(told(&mut node), ["owner", "10.0.0.12", "lb1"]);
+    node.feed(Input::Primary { vip: V4, address: None });
+    assert_eq!(told(&mut node), ["fault", "lb1", ""], "who was silent is no owner");
+    node.feed(Input::Primary { vip: V4, address: Some("10.0.0.11".parse().unwrap()) });
+    node.pass(SECOND * 8);
+    node.hear(V4, "10.0.0.13", 200);
+    assert_eq!(told(&mut node), ["backup", "lb1", "10.0.0.13"]);
 }
 
 /// Each time the kernel lists all of its addresses: with hundreds of virtual routers, that is what costs.

@@ -14,6 +14,7 @@ mod disk;
 mod frr;
 mod handover;
 mod health;
+mod hooks;
 mod lab;
 mod migrate;
 mod nemesis;

@@ -152,6 +152,9 @@ impl Book {
             Action::StoreVoters(signed) => (None, false, format!("store {}", self.voters(&signed.set))),
             Action::Dismiss(nodes) => (None, false, format!("dismiss {}", self.all(nodes))),
             Action::Remember(_) => (None, true, "remember what a successor must know".into()),
+            Action::Changed(changed) => {
+                (None, false, format!("tell programs: {} {}", changed.name, changed.part.vrrp()))
+            }
             Action::Log(event) => {
                 (None, false, format!("{} {:?}", if event.warning { "warn" } else { "log" }, event.text))
             }

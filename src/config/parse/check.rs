@@ -240,7 +240,7 @@ fn host(text: &str) -> Parsed<String> {
         .ok_or_else(|| Fault::new(format!("{text:?} is no host name"), "write it as www.example.com"))
 }
 
-fn phrase(text: &str) -> Parsed<String> {
+pub(super) fn phrase(text: &str) -> Parsed<String> {
     let ok = (1..=MAX_TEXT).contains(&text.len());
     ok.then(|| text.to_owned()).ok_or_else(|| {
         Fault::new(format!("has {} bytes", text.len()), format!("write 1 to {MAX_TEXT} bytes"))
@@ -248,7 +248,7 @@ fn phrase(text: &str) -> Parsed<String> {
 }
 
 /// A program and its arguments: no shell takes them apart.
-fn command_line(value: &DeValue<'_>) -> Parsed<Vec<String>> {
+pub(super) fn command_line(value: &DeValue<'_>) -> Parsed<Vec<String>> {
     let words: Vec<String> = texts(|word| Ok(word.to_owned()))(value)?;
     let ok = (1..=MAX_WORDS).contains(&words.len())
         && words.iter().all(|word| word.len() <= MAX_TEXT && !word.contains('\0'))

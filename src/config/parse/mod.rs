@@ -1,6 +1,7 @@
 //! The whole file, section by section. Every mistake is noted, so that an operator mends them in one go.
 
 mod check;
+mod hooks;
 mod section;
 mod track;
 pub mod values;
@@ -48,8 +49,24 @@ pub(super) fn config(source: &str, path: &Path) -> Result<Config, ConfigError> {
     let routers = vrrp::routers(&mut file, &mut problems, node.as_ref(), &mut seen);
     let checks = check::checks(&mut file, &mut problems);
     track::judge(&mut problems, &seen.tracked, &checks);
+    let groups = hooks::groups(&mut file, &mut problems);
+    let fifo = hooks::fifo(&mut file, &mut problems);
+    let names: Vec<String> =
+        vips.iter().chain(routers.iter().map(|r| &r.vip)).map(|vip| vip.name.clone()).collect();
+    let hooks = hooks::hooks(&mut file, &mut problems, &names);
+    let mail = hooks::mail(&mut file, &mut problems);
     file.finish(&mut problems);
-    let config = node.zip(cluster).map(|(node, cluster)| Config { node, cluster, vips, routers, checks });
+    let config = node.zip(cluster).map(|(node, cluster)| Config {
+        node,
+        cluster,
+        vips,
+        routers,
+        checks,
+        groups,
+        fifo,
+        hooks,
+        mail,
+    });
     problems.verdict(config)
 }
 
@@ -204,6 +221,7 @@ fn vip(
         section.read(problems, "preempt_delay", time(Duration::ZERO..=SECOND * 1000)).unwrap_or_default();
     let every = section.read(problems, "announce_refresh", time(Duration::ZERO..=SECOND * 3600));
     let announce_refresh = every.unwrap_or(refresh);
+    let notify = hooks::notify(section, problems);
     let member = node.is_none_or(|node| node.role == Role::Member);
     if interface.is_none() && member {
         let remedy = "write interface = \"eth0\" here or in [node]";
@@ -233,6 +251,7 @@ fn vip(
         preempt,
         preempt_delay,
         announce_refresh: (!announce_refresh.is_zero()).then_some(announce_refresh),
+        notify,
     })
 }
 

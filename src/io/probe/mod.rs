@@ -3,9 +3,8 @@
 //!
 //! * [`nginx`]: its master process, its answers, the disk of its logs. `http`, `tcp`, `script`, `process`, `file`,
 //!   `interface`, `gateway`: one thing each.
-//! * `hand`: a thread for what may hang. `command`: programs, without a shell. `conf`: what `nginx -T` says.
+//! * `hand`: a thread for what may hang. `conf`: what `nginx -T` says.
 
-mod command;
 mod conf;
 mod file;
 mod gateway;

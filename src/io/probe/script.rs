@@ -1,10 +1,10 @@
 //! A program of the operator's: exit code 0 passes.
 
-use super::command::{self, Account, End};
 use super::hand::{Answer, Hand};
 use super::schedule;
 use crate::config::{Check, Script};
 use crate::engine::health::Outcome;
+use crate::io::command::{self, Account, End, Order};
 use std::time::Duration;
 use tokio::time::Interval;
 
@@ -41,7 +41,7 @@ fn run(script: &Script, timeout: Duration, answer: &Answer<Outcome>) {
         Ok(account) => account,
         Err(reason) => return drop(answer.send(Outcome::Fail(reason))),
     };
-    let (outcome, straggler) = match command::run(&script.command, Some(account), timeout) {
+    let (outcome, straggler) = match command::run(&Order::new(&script.command, Some(account), timeout)) {
         End::Exited { status, .. } if status.success() => (Outcome::Pass, None),
         End::Exited { status, said } if said.is_empty() => (Outcome::Fail(command::ended(status)), None),
         End::Exited { status, said } => (Outcome::Fail(format!("{}: {said}", command::ended(status))), None),

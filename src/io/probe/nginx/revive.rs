@@ -1,10 +1,10 @@
 //! One attempt to bring a dead nginx back, before its VIPs are given away.
 
-use super::super::command::{self, Account, End};
 use super::super::hand::Hand;
 use super::super::http::Client;
 use super::master::Master;
 use crate::config::Restart;
+use crate::io::command::{self, Account, End, Order};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -28,7 +28,7 @@ impl Reviver {
             if let Err(reason) = command::refuse_foreign(&asked.command[0], Account::ROOT) {
                 return drop(answer.send(Err(reason)));
             }
-            let (result, straggler) = match command::run(&asked.command, None, asked.timeout) {
+            let (result, straggler) = match command::run(&Order::new(&asked.command, None, asked.timeout)) {
                 End::Exited { status, .. } if status.success() => (Ok(()), None),
                 End::Exited { status, said } => (Err(format!("{} {said}", command::ended(status))), None),
                 End::NotStarted(reason) => (Err(reason), None),

@@ -1,9 +1,9 @@
 //! Programs of the operator's: run without a shell, in a process group of their own, for a bounded time, with bounded
-//! output. Everything here blocks; a `Hand` does it.
+//! output. Everything here blocks: a thread of its own does it.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
-use std::io::{PipeReader, Read};
+use std::io::{PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -22,6 +22,21 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub(super) struct Account {
     uid: u32,
     gid: u32,
+}
+
+/// What is to be run, and how.
+#[derive(Debug, Clone)]
+pub(super) struct Order {
+    pub words: Vec<String>,
+    /// As whom; `None`: as the daemon itself.
+    pub account: Option<Account>,
+    pub patience: Duration,
+    /// Beside `PATH`, which is all else.
+    pub environment: Vec<(&'static str, String)>,
+    /// Less than a pipe holds (64 KiB), so that no program has to read it.
+    pub input: Vec<u8>,
+    /// What it says matters. Else whatever it leaves behind may write without end.
+    pub listen: bool,
 }
 
 /// How a run ended.
@@ -51,6 +66,27 @@ impl Account {
         let user = user.ok_or_else(|| format!("there is no user {text}: create it, or set `user`"))?;
         Ok(Account { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
     }
+
+    /// `USER` or `USER:GROUP`.
+    pub fn find_with_group(text: &str) -> Result<Account, String> {
+        let Some((user, group)) = text.split_once(':') else { return Account::find(text) };
+        let found = match group.parse() {
+            Ok(gid) => nix::unistd::Group::from_gid(nix::unistd::Gid::from_raw(gid)),
+            Err(_) => nix::unistd::Group::from_name(group),
+        };
+        let found = found.map_err(|error| format!("the group {group} cannot be looked up: {error}"))?;
+        let found = found.ok_or_else(|| format!("there is no group {group}: create it, or name another"))?;
+        Ok(Account { gid: found.gid.as_raw(), ..Account::find(user)? })
+    }
+
+    pub fn own() -> Account {
+        Account { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+    }
+
+    /// As chown takes it.
+    pub fn ids(self) -> (u32, u32) {
+        (self.uid, self.gid)
+    }
 }
 
 /// A program that others may change would run their code: neither it nor a directory above it may be theirs.
@@ -75,13 +111,30 @@ pub(super) fn refuse_foreign(program: &str, account: Account) -> Result<(), Stri
     Ok(())
 }
 
-/// `account`: as whom; `None`: as the daemon itself.
-pub(super) fn run(words: &[String], account: Option<Account>, patience: Duration) -> End {
-    let until = Instant::now() + patience;
-    let started = start(words, account);
-    let (mut child, mut output, exit) = match started {
+impl Order {
+    pub fn new(words: &[String], account: Option<Account>, patience: Duration) -> Order {
+        let (environment, input) = Default::default();
+        Order { words: words.to_vec(), account, patience, environment, input, listen: true }
+    }
+
+    /// Ready to be started.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.words[0]);
+        command.args(&self.words[1..]).process_group(0).env_clear().env("PATH", PATH).current_dir("/");
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some(Account { uid, gid }) = self.account {
+            command.uid(uid).gid(gid); // without further groups, which the library sees to
+        }
+        command
+    }
+}
+
+pub(super) fn run(order: &Order) -> End {
+    let until = Instant::now() + order.patience;
+    let (mut child, mut output, exit) = match start(order) {
         Ok(started) => started,
-        Err(error) => return End::NotStarted(format!("{}: {error}", words[0])),
+        Err(error) => return End::NotStarted(format!("{}: {error}", order.words[0])),
     };
     let mut said = Vec::new();
     loop {
@@ -107,17 +160,22 @@ pub(super) fn run(words: &[String], account: Option<Account>, patience: Duration
 
 type Started = (Child, Option<PipeReader>, OwnedFd);
 
-fn start(words: &[String], account: Option<Account>) -> std::io::Result<Started> {
-    let (read, write) = std::io::pipe()?;
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).process_group(0).env_clear().env("PATH", PATH).current_dir("/");
-    command.stdin(Stdio::null()).stdout(write.try_clone()?).stderr(write);
-    if let Some(Account { uid, gid }) = account {
-        command.uid(uid).gid(gid); // without further groups, which the library sees to
+fn start(order: &Order) -> std::io::Result<Started> {
+    let mut command = order.command();
+    let mut output = None;
+    if order.listen {
+        let (read, write) = std::io::pipe()?;
+        command.stdout(write.try_clone()?).stderr(write);
+        output = Some(read);
+    }
+    if !order.input.is_empty() {
+        let (read, mut write) = std::io::pipe()?;
+        write.write_all(&order.input)?;
+        command.stdin(read);
     }
     let mut child = command.spawn()?;
     match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-        Ok(exit) => Ok((child, Some(read), exit)),
+        Ok(exit) => Ok((child, output, exit)),
         Err(error) => {
             let _ = child.kill();
             let _ = child.wait();
@@ -167,84 +225,4 @@ pub(super) fn ended(status: ExitStatus) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn sh(script: &str) -> Vec<String> {
-        ["/bin/sh", "-c", script].map(str::to_owned).into()
-    }
-
-    #[test]
-    fn what_it_says_is_bounded_and_its_first_line_is_told() {
-        let End::Exited { status, said } =
-            run(&sh("echo; echo ' first '; yes | head -c 1000000; exit 3"), None, SECOND * 10)
-        else {
-            panic!()
-        };
-        assert_eq!((ended(status).as_str(), said.as_str()), ("exit code 3", "first"));
-    }
-
-    #[test]
-    fn who_is_late_is_ended_with_all_that_it_began() {
-        let began = Instant::now();
-        let End::Late(straggler) = run(&sh("trap '' TERM; sleep 60 & sleep 61"), None, SECOND / 10) else {
-            panic!()
-        };
-        assert!(began.elapsed() < SECOND * 5);
-        straggler.end();
-    }
-
-    #[test]
-    fn who_closes_its_output_or_leaves_it_to_others_is_waited_for_and_no_longer() {
-        let began = Instant::now();
-        assert!(matches!(run(&sh("exec >&- 2>&-; sleep 0.2"), None, SECOND * 10), End::Exited { .. }));
-        assert!(matches!(run(&sh("sleep 30 & exit 0"), None, SECOND * 10), End::Exited { .. }));
-        assert!(began.elapsed() < SECOND * 9);
-    }
-
-    #[test]
-    fn it_runs_as_who_it_is_told_to_and_with_none_of_our_environment() {
-        let account = Account::find("nobody").unwrap();
-        let End::Exited { said, .. } =
-            run(&sh("echo $(id -u) $(id -G) ${HOME-none}"), Some(account), SECOND * 10)
-        else {
-            panic!()
-        };
-        assert_eq!(said, format!("{} {} none", account.uid, account.gid));
-        assert!(Account::find("no-such-user").unwrap_err().contains("create it"));
-    }
-
-    #[test]
-    fn what_is_not_there_says_so() {
-        let End::NotStarted(why) = run(&["/nowhere/x".into()], None, SECOND) else { panic!() };
-        assert!(why.starts_with("/nowhere/x: No such file"), "{why}");
-    }
-
-    #[test]
-    fn a_program_that_others_can_change_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("check");
-        std::fs::write(&file, "#!/bin/sh\n").unwrap();
-        let allow = |path: &Path, mode| {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-        };
-        let shown = file.display().to_string();
-        allow(&file, 0o755);
-        assert_eq!(refuse_foreign(&shown, Account::ROOT), Ok(()));
-        allow(&file, 0o757);
-        assert!(refuse_foreign(&shown, Account::ROOT).unwrap_err().contains("chmod go-w"));
-        allow(&file, 0o755);
-        allow(dir.path(), 0o777);
-        assert!(refuse_foreign(&shown, Account::ROOT).is_err());
-        allow(dir.path(), 0o700);
-        std::os::unix::fs::chown(&file, Some(12345), None).unwrap();
-        assert!(refuse_foreign(&shown, Account::ROOT).is_err());
-        assert_eq!(
-            refuse_foreign(&shown, Account { uid: 12345, gid: 0 }),
-            Ok(()),
-            "it runs with its owner's rights"
-        );
-    }
-}
+mod tests;
