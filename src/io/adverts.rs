@@ -285,7 +285,7 @@ mod tests {
             ip_header: Vec::new(),
             message: message.into(),
         };
-        assert_eq!(heard(&none, &packet).unwrap().unwrap().addresses, []);
+        assert!(heard(&none, &packet).unwrap().unwrap().addresses.is_empty());
         assert_eq!(heard(&one, &packet), Err(Flaw::Count));
     }
 }
