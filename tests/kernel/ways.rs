@@ -69,8 +69,8 @@ const RULES: [(&str, &str); 6] = [
         "16384:\tfrom all to 192.0.2.0/24 fwmark 0x7 lookup 100 proto 112",
     ),
     (
-        "not from fd0a::/64 iif v0 priority 201 unreachable",
-        "201:\tnot from fd0a::/64 iif v0 unreachable proto 112",
+        "not from fd0a::/64 iif v7 priority 201 unreachable",
+        "201:\tnot from fd0a::/64 iif v7 [detached] unreachable proto 112",
     ),
     (
         "fwmark 0x10/0xf0 oif v0 tos 16 ipproto tcp sport 80 dport 8000-8080 uidrange 0-99 priority 202 blackhole",

@@ -27,7 +27,7 @@ struct Placed {
 
 struct Wanted {
     way: Way,
-    /// This run has put it there.
+    /// This run has put it there, and has to remove it.
     known: bool,
     /// Why it is not there, as it was told.
     refused: Option<String>,
@@ -110,7 +110,7 @@ impl Wanted {
     /// The same trouble is told once.
     fn note(&mut self, vip: &str, outcome: Result<(), WayError>) {
         let way = &self.way;
-        self.known = outcome.is_ok();
+        self.known |= outcome.is_ok();
         let refused =
             outcome.err().map(|error| format!("{vip}: the {} `{}`: {error}", way.word(), way.text()));
         if self.refused != refused
