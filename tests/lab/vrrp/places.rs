@@ -2,7 +2,7 @@
 //! advertised, routes and rules.
 
 use super::pair::{OURS, Other, Pair, THEIRS};
-use super::way::{SECOND, V3, Way};
+use super::way::{SECOND, V2, V3, Way};
 use crate::alone;
 use crate::net::{CLIENT, Net};
 use crate::rival::Keepalived;
@@ -133,6 +133,27 @@ fn labels_other_interfaces_routes_and_rules_move_as_keepalived_moves_them() {
         pair.until_all_on(THEIRS);
         pair.theirs.stop();
         pair.until_all_on(OURS);
+    });
+}
+
+fn start_silent(net: Net, dir: PathBuf, way: Way, priority: u8) -> Box<dyn Other> {
+    let config = way.theirs(priority).replace("virtual_ipaddress {", "virtual_ipaddress_excluded {");
+    Box::new(Keepalived::start(net, dir, THEIRS, &config))
+}
+
+/// An advert of no address is one all the same, where none is to be advertised: keepalived's version 2 lets that be.
+#[test]
+fn a_virtual_router_may_advertise_nothing() {
+    alone(|| {
+        let ours = V2.ours(150).replace("addresses", "excluded");
+        let mut pair = Pair::form_with(start_silent, V2, &ours, 100);
+        pair.until_on(OURS);
+        pair.stop_ours();
+        pair.until_on(THEIRS);
+        pair.ours.start();
+        pair.until_on(OURS);
+        sleep(SECOND / 2);
+        pair.until_on(OURS);
     });
 }
 
