@@ -94,14 +94,6 @@ pub struct Vip {
     pub notify: Notify,
 }
 
-/// Placeholder until routes are read.
-fn legal_route(_: &str) -> Result<(), String> {
-    Ok(())
-}
-fn legal_rule(_: &str) -> Result<(), String> {
-    Ok(())
-}
-
 impl Config {
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         Config::parse(&error::read(path)?, path)

@@ -49,6 +49,7 @@ pub fn write_both(doc: &mut Doc<'_>, model: &Model) {
         doc.key("name", name);
         doc.key("addresses", addresses);
         doc.key("interface", instance.interface.clone().unwrap_or_default());
+        doc.label(&instance.addresses, instance.interface.as_deref());
     }
     vrrp::routers(doc, model, mail, ON_THE_WAY);
 }
@@ -207,17 +208,12 @@ fn write_vip(doc: &mut Doc<'_>, vip: &Vip<'_>, alert: bool) {
     if let Some(refresh) = first.garp_refresh.filter(|refresh| !refresh.is_zero()) {
         doc.span("announce_refresh", refresh.min(Duration::from_secs(3600)));
     }
-    for (key, legal) in [
-        ("routes", crate::config::legal_route as fn(&str) -> Result<(), String>),
-        ("rules", crate::config::legal_rule),
-    ] {
-        let ways: Vec<_> = vip
-            .instances
-            .iter()
-            .flat_map(|i| if key == "routes" { &i.routes } else { &i.rules })
-            .cloned()
-            .collect();
-        doc.ways(key, &ways, legal);
+    let own: Vec<_> =
+        vip.instances.iter().flat_map(|i| i.addresses.iter().chain(&i.excluded)).cloned().collect();
+    doc.label(&own, interface);
+    for instance in &vip.instances {
+        doc.ways(&instance.routes);
+        doc.ways(&instance.rules);
     }
     doc.notify(&vip.notify, alert);
 }
