@@ -1,6 +1,7 @@
 //! A number that is equal on two nodes exactly when their shared settings are.
 
 use super::{Config, Vip};
+use ipnet::IpNet;
 use std::fmt::Write;
 
 impl Config {
@@ -34,7 +35,7 @@ impl Config {
 }
 
 fn canonical_vip(vip: &Vip) -> String {
-    let mut addresses = vip.addresses.clone();
+    let mut addresses: Vec<IpNet> = vip.addresses.iter().map(|address| address.net).collect();
     addresses.sort_unstable();
     let mut text = "vip".to_owned();
     for address in addresses {

@@ -10,6 +10,7 @@ mod hint;
 pub mod hooks;
 pub mod keepalived;
 mod parse;
+mod place;
 mod source;
 mod vrrp;
 mod write;
@@ -19,6 +20,7 @@ pub use check::{
 };
 pub use error::{ConfigError, Fault, Problem};
 pub use parse::values::{address, cidr, interface, name, node_address, priority, url, vip_address};
+pub use place::Address;
 pub use source::Source;
 pub use vrrp::{VirtualMac, Vrrp};
 pub use write::NewNode;
@@ -26,7 +28,6 @@ pub use write::NewNode;
 use crate::engine::time::Timers;
 use haclusterd_proto::{AddrId, Priority, Role, VipId};
 use hooks::{Fifo, Group, Hook, Mail, Notify};
-use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -80,11 +81,12 @@ pub struct Cluster {
 pub struct Vip {
     pub id: VipId,
     pub name: String,
-    /// At least one.
-    pub addresses: Vec<IpNet>,
+    /// At least one of these or of the next.
+    pub addresses: Vec<Address>,
+    /// Of a virtual router: those that come and go with the others, and that no advert names. Of any family.
+    pub excluded: Vec<Address>,
     /// Always there on a member. A witness holds no VIP and may leave it out.
     pub interface: Option<String>,
-    pub label: Option<String>,
     /// On an interface of their own on top of that one.
     pub virtual_mac: Option<VirtualMac>,
     pub preempt: bool,
@@ -164,8 +166,28 @@ impl Vip {
         self.virtual_mac.as_ref().map(|own| own.interface.as_str()).or(self.interface.as_deref())
     }
 
+    /// The interface that the address is put on, or that is below the one with a virtual MAC.
+    #[must_use]
+    pub fn link_of<'a>(&'a self, address: &'a Address) -> Option<&'a str> {
+        address.interface.as_deref().or(self.interface.as_deref())
+    }
+
+    /// All that come and go together.
+    pub fn all(&self) -> impl Iterator<Item = &Address> {
+        self.addresses.iter().chain(&self.excluded)
+    }
+
     pub fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.addresses.iter().map(IpNet::addr)
+        self.addresses.iter().map(Address::ip)
+    }
+
+    /// Of a virtual router, which has one family but for what is excluded.
+    #[must_use]
+    pub fn is_ipv6(&self) -> bool {
+        match self.addresses.as_slice() {
+            [] => self.excluded.first().is_some_and(|first| first.ip().is_ipv6()),
+            all => all.iter().any(|address| address.ip().is_ipv6()),
+        }
     }
 
     #[must_use]

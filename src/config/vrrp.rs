@@ -70,6 +70,6 @@ impl Vrrp {
 
     #[must_use]
     pub fn is_ipv6(&self) -> bool {
-        self.vip.ips().any(|ip| ip.is_ipv6())
+        self.vip.is_ipv6()
     }
 }

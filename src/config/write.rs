@@ -1,7 +1,7 @@
 //! The file that `init` and `join` write, with words for the operator who will edit it.
 
 use super::parse::values::show;
-use super::{Config, Vip};
+use super::{Address, Config, Vip};
 use haclusterd_proto::{Priority, Role};
 use ipnet::IpNet;
 use std::fmt::Write;
@@ -54,7 +54,7 @@ impl NewNode {
                 text.push_str(
                     "[cluster]\nprofile = \"lan\"         # an advert each 50 ms, a lease of 500 ms\n",
                 );
-                self.vips.iter().for_each(|group| text.push_str(&section(&addresses(group))));
+                self.vips.iter().for_each(|group| text.push_str(&section(&list("addresses", group))));
             }
         }
         text.push_str(&self.nginx());
@@ -106,7 +106,12 @@ impl Config {
 fn keys(vip: &Vip) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "name = {}", quoted(&vip.name));
-    text.push_str(&addresses(&vip.addresses));
+    // A host may have another interface for them, and none other than that which is named here.
+    let elsewhere = |address: &Address| match address.interface {
+        Some(_) => address.to_string(),
+        None => address.net.to_string(),
+    };
+    text.push_str(&list("addresses", vip.addresses.iter().map(elsewhere)));
     if !vip.preempt {
         text.push_str("preempt = false\n");
     }
@@ -122,9 +127,9 @@ fn section(keys: &str) -> String {
     format!("\n[[vip]]\n{keys}")
 }
 
-fn addresses(group: &[IpNet]) -> String {
-    let all: Vec<String> = group.iter().map(|net| quoted(&net.to_string())).collect();
-    format!("addresses = [{}]\n", all.join(", "))
+fn list(key: &str, all: impl IntoIterator<Item = impl ToString>) -> String {
+    let all: Vec<String> = all.into_iter().map(|one| quoted(&one.to_string())).collect();
+    format!("{key} = [{}]\n", all.join(", "))
 }
 
 fn quoted(text: &str) -> String {

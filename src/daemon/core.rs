@@ -263,7 +263,13 @@ impl Core {
             config
                 .all_vips()
                 .map(|v| {
-                    (v.id, v.interface.clone(), v.label.clone(), v.virtual_mac.clone(), v.addresses.clone())
+                    (
+                        v.id,
+                        v.interface.clone(),
+                        v.virtual_mac.clone(),
+                        v.addresses.clone(),
+                        v.excluded.clone(),
+                    )
                 })
                 .collect()
         };
@@ -288,7 +294,7 @@ impl Core {
             let Some(config) = self.config.all_vips().find(|config| config.id.to_string() == vip.id) else {
                 continue;
             };
-            vip.addresses = config.addresses.iter().map(ToString::to_string).collect();
+            vip.addresses = config.all().map(|address| address.net.to_string()).collect();
             vip.interface = config.seat().unwrap_or_default().to_owned();
         }
         let gates = self.ports.gates();

@@ -30,21 +30,28 @@ pub(super) fn find(config: &Config, memory: Memory, voters: VotersStamp) -> Heri
     let held = !memory.held.is_empty() && memory.voters == voters;
     let open = if held { Fence::left_open().unwrap_or_default() } else { Vec::new() };
     let mut heritage = Heritage::default();
-    let index = |vip: &Vip| vip.interface.as_deref().and_then(netlink::index_of);
     let held = |vip: &&Vip| memory.held.iter().any(|(id, _)| *id == vip.id);
     for vip in config.all_vips().filter(held) {
-        let Some((ifindex, until)) = index(vip).zip(earliest(vip, &open)) else { continue };
+        let Some(ifindex) = vip.interface.as_deref().and_then(netlink::index_of) else { continue };
+        let places = places(vip);
+        let Some(until) = earliest(&places, &open) else { continue };
         heritage.inheritance.gates.push((vip.id, until));
         heritage.virtual_macs.extend(vip.virtual_mac.as_ref().map(|own| wanted(vip, own, ifindex)));
-        heritage.gates.extend(vip.ips().map(|addr| Gate { ifindex, addr, until }));
+        heritage.gates.extend(places.into_iter().map(|(ifindex, addr)| Gate { ifindex, addr, until }));
     }
     heritage.inheritance.memory = memory;
     heritage
 }
 
-/// Until when all addresses of the VIP are open.
-fn earliest(vip: &Vip, open: &[(IpAddr, Instant)]) -> Option<Instant> {
+/// An address whose interface is not there is nowhere.
+fn places(vip: &Vip) -> Vec<(u32, IpAddr)> {
+    let index = |address| vip.link_of(address).and_then(netlink::index_of);
+    vip.all().filter_map(|address| Some((index(address)?, address.ip()))).collect()
+}
+
+/// Until when all of these are open.
+fn earliest(places: &[(u32, IpAddr)], open: &[(IpAddr, Instant)]) -> Option<Instant> {
     let end = |addr: IpAddr| open.iter().find(|(other, _)| *other == addr).map(|(_, until)| *until);
-    let ends: Option<Vec<Instant>> = vip.ips().map(end).collect();
+    let ends: Option<Vec<Instant>> = places.iter().map(|(_, addr)| end(*addr)).collect();
     ends?.into_iter().min()
 }

@@ -117,7 +117,7 @@ impl RouterConfig {
     fn difference(&self, heard: &Heard) -> Option<String> {
         let theirs: BTreeSet<IpAddr> = heard.addresses.iter().copied().collect();
         let ours: BTreeSet<IpAddr> = self.addresses.iter().copied().collect();
-        if theirs.is_disjoint(&ours) {
+        if theirs != ours && theirs.is_disjoint(&ours) {
             return Some(format!(
                 "is for other addresses ({}), so another group uses this VRID and keeps {} from being taken: give one of \
                  them another VRID; `haclusterd doctor --vrid` proposes one",

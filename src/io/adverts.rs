@@ -196,6 +196,9 @@ pub fn heard(routers: &[Vrrp], packet: &Packet) -> Result<Option<Heard>, Flaw> {
     let repr = read(packet)?;
     let ours = routers.iter().find(|router| router.vrid == repr.vrid.get());
     let Some(router) = ours else { return Ok(None) };
+    if repr.addresses.is_empty() && !router.vip.addresses.is_empty() {
+        return Err(Flaw::Count);
+    }
     let (version, authentic) = match repr.version {
         Wired::V2 { auth, .. } => (Version::V2, auth == wanted(router)),
         Wired::V3 { .. } => (Version::V3, true),
@@ -254,4 +257,35 @@ fn repr(router: &Vrrp, priority: u8) -> Option<Repr> {
         priority: VrrpPriority(priority),
         addresses: router.vip.ips().collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use std::path::Path;
+
+    #[test]
+    fn an_advert_of_no_address_counts_only_where_none_is_advertised() {
+        let read = |keys: &str| {
+            let text = format!(
+                "[node]\nname = 'n'\nlisten = '10.0.0.1'\ninterface = 'eth0'\n[[vrrp]]\nvrid = 51\n{keys}"
+            );
+            Config::parse(&text, Path::new("t.toml")).unwrap().routers
+        };
+        let (none, one) = (read("excluded = ['10.0.0.9']"), read("addresses = ['10.0.0.9']"));
+        let (source, destination) = (Ipv4Addr::new(10, 0, 0, 2).into(), Ipv4Addr::new(224, 0, 0, 18).into());
+        let message = repr(&none[0], 100).unwrap().emit(source, destination);
+        let packet = Packet {
+            ifindex: 1,
+            source,
+            destination,
+            hops: 255,
+            ah: false,
+            ip_header: Vec::new(),
+            message: message.into(),
+        };
+        assert!(heard(&none, &packet).unwrap().unwrap().addresses.is_empty());
+        assert_eq!(heard(&one, &packet), Err(Flaw::Count));
+    }
 }

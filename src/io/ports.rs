@@ -12,11 +12,11 @@ use super::adverts::Adverts;
 use super::clock;
 use super::fence::{Gate, deaf};
 use super::gates::Gates;
-use super::neighbor::{Claim, ClaimKind, Neighbor};
-use super::netlink::{self, Address, Installed, Kernel};
+use super::neighbor::{Claim, ClaimKind, Neighbor, NeighborError};
+use super::netlink::{self, Installed, Kernel};
 use super::quic::Transport;
 use super::virtual_macs::{Made, VirtualMacs};
-use crate::config::{Config, Vip, Vrrp};
+use crate::config::{Address, Config, Vip, Vrrp};
 use crate::engine::heir::Memory;
 use crate::engine::hooks::Changed;
 use crate::engine::time::Instant;
@@ -48,6 +48,9 @@ pub enum Work {
     /// What programs outside are to hear.
     Changed(Box<Changed>),
 }
+
+/// What is said of an address.
+type Act<'a> = &'a dyn Fn(&Neighbor, IpAddr) -> Result<(), NeighborError>;
 
 /// Called for every input that an adapter has; it must not block.
 pub type Inputs = Arc<dyn Fn(Input) + Send + Sync>;
@@ -149,8 +152,8 @@ impl Ports {
                 let result = self.remove(vip).await;
                 return Some(Input::Removed { vip, result });
             }
-            Action::Announce(vip) => self.each_address(vip, Neighbor::announce),
-            Action::Probe(vip) => self.each_address(vip, Neighbor::probe),
+            Action::Announce(vip) => self.each_address(vip, &Neighbor::announce),
+            Action::Probe(vip) => self.each_address(vip, &Neighbor::probe),
             Action::ProbeGateway => self.probe_gateway(),
             Action::Vrrp { vip, priority } => self.advertise(vip, priority),
             Action::Publish(record) => (self.work)(Work::Publish(record)),
@@ -192,28 +195,23 @@ impl Ports {
     }
 
     async fn install(&mut self, id: VipId, until: Instant) -> Result<(), String> {
-        let Some((vip, link)) = self.place(id) else { return Err(GONE.into()) };
-        let seat = self.faces.get(id).map_or(link.index, |face| face.index);
+        let Some((vip, _)) = self.place(id) else { return Err(GONE.into()) };
         let left = until.since(clock::now());
         if left.is_zero() {
             return Err("its lease ended before its address could be added".into());
         }
-        let (valid_for, gates) = (seconds(left), gates(vip, link.index, until));
-        let addresses: Vec<Address> = vip
-            .addresses
-            .iter()
-            .map(|net| Address {
-                ifindex: seat,
-                net: *net,
-                label: vip.label.clone().filter(|_| net.addr().is_ipv4()),
-                valid_for,
-            })
-            .collect();
-        let places = addresses.iter().map(|address| (address.ifindex, address.net)).collect();
+        let (valid_for, gates) = (seconds(left), self.gates_of(vip, until));
+        let addresses = self.seated(vip, valid_for);
+        let places: Vec<_> = addresses.iter().map(|address| (address.ifindex, address.net)).collect();
+        let before = self.placed.get(&id).map(|placed| placed.places.clone());
+        let moved = before.as_ref() != Some(&places);
+        if moved {
+            self.warn_of_homeless(vip);
+        }
         // First: from the moment that the address is there, the fence is to end it.
         self.gates.open(gates).await?;
         let known = self.placed.insert(id, Placed { places, installed: None }).and_then(|p| p.installed);
-        let installed = match known {
+        let installed = match known.filter(|_| !moved) {
             Some(known) => self.kernel.renew(&known, valid_for).await.map(|()| known),
             None => self.kernel.add(&addresses).await,
         };
@@ -221,15 +219,47 @@ impl Ports {
         if let Some(placed) = self.placed.get_mut(&id) {
             placed.installed = Some(installed);
         }
+        if let Some(before) = before.filter(|_| moved) {
+            self.announce_late(id, &before);
+        }
         Ok(())
+    }
+
+    /// Those whose interface is there, each where it belongs.
+    fn seated(&self, vip: &Vip, valid_for: u32) -> Vec<netlink::Address> {
+        let face = self.faces.get(vip.id).map(|face| face.index);
+        let seat = |address: &Address| {
+            let face = face.filter(|_| address.interface.is_none());
+            face.or_else(|| self.link_of(vip, address).map(|link| link.index))
+        };
+        let seated = |address: &Address| {
+            let (ifindex, net, label) = (seat(address)?, address.net, address.label.clone());
+            Some(netlink::Address { ifindex, net, label, valid_for })
+        };
+        vip.all().filter_map(seated).collect()
+    }
+
+    /// An interface that only some addresses are on does not keep the others from being served.
+    fn warn_of_homeless(&self, vip: &Vip) {
+        for address in vip.all().filter(|address| self.link_of(vip, address).is_none()) {
+            tracing::warn!("{}: {address} is left out until its interface is there", vip.name);
+        }
+    }
+
+    /// The engine has had the VIP announced, and these were not there yet.
+    fn announce_late(&self, id: VipId, before: &[(u32, IpNet)]) {
+        let Some((vip, _)) = self.place(id) else { return };
+        for address in vip.all().filter(|address| before.iter().all(|(_, net)| *net != address.net)) {
+            self.at_address(vip, address, &Neighbor::announce);
+        }
     }
 
     fn extend(&mut self, ends: &[(VipId, Instant)]) {
         let placed: Vec<_> = ends.iter().filter(|(id, end)| !self.faces.extend(*id, *end)).collect();
         let gates: Vec<Gate> = placed
             .iter()
-            .filter_map(|(id, until)| Some((self.place(*id)?, until)))
-            .flat_map(|((vip, link), until)| gates(vip, link.index, *until))
+            .filter_map(|(id, until)| Some((self.place(*id)?.0, until)))
+            .flat_map(|(vip, until)| self.gates_of(vip, *until))
             .collect();
         self.gates.extend(gates);
     }
@@ -265,17 +295,17 @@ impl Ports {
         &self.gates
     }
 
-    fn each_address(
-        &self,
-        vip: VipId,
-        act: impl Fn(&Neighbor, IpAddr) -> Result<(), super::neighbor::NeighborError>,
-    ) {
-        let Some((vip, link)) = self.place(vip) else { return };
-        let own = self.faces.get(vip.id).map(|face| &face.neighbor);
-        let Some(neighbor) = own.or(link.neighbor.as_ref()) else { return };
-        for addr in vip.ips() {
-            self.tally(act(neighbor, addr).is_ok());
-        }
+    fn each_address(&self, vip: VipId, act: Act) {
+        let Some((vip, _)) = self.place(vip) else { return };
+        vip.all().for_each(|address| self.at_address(vip, address, act));
+    }
+
+    /// Says it on the address's own interface.
+    fn at_address(&self, vip: &Vip, address: &Address, act: Act) {
+        let face = self.faces.get(vip.id).filter(|_| address.interface.is_none());
+        let below = || self.link_of(vip, address)?.neighbor.as_ref();
+        let Some(neighbor) = face.map(|face| &face.neighbor).or_else(below) else { return };
+        self.tally(act(neighbor, address.ip()).is_ok());
     }
 
     fn probe_gateway(&self) {
@@ -319,18 +349,33 @@ impl Ports {
         Some((vip, self.links.get(vip.interface.as_ref()?)?))
     }
 
+    fn link_of(&self, vip: &Vip, address: &Address) -> Option<&Link> {
+        self.links.get(vip.link_of(address)?)
+    }
+
+    /// With a virtual MAC as well, packets for the addresses pass the interface below it.
+    fn gates_of(&self, vip: &Vip, until: Instant) -> Vec<Gate> {
+        let gate = |address: &Address| {
+            Some(Gate { ifindex: self.link_of(vip, address)?.index, addr: address.ip(), until })
+        };
+        vip.all().filter_map(gate).collect()
+    }
+
     /// What the kernel's monitor reports, in the engine's words.
     pub fn kernel_event(&mut self, event: netlink::Event) -> Vec<Input> {
         match event {
             netlink::Event::Link { index, name, up, mac } => {
                 let old = self.links.remove(&name).filter(|old| old.index == index);
-                let new = old.is_none();
+                let (new, was_up) = (old.is_none(), old.as_ref().is_some_and(|old| old.up));
                 let neighbor = old.and_then(|old| old.neighbor);
                 self.links.insert(name.clone(), Link { index, up, mac, neighbor });
-                if new && self.routers.iter().any(|r| !r.accept && r.vip.interface.as_ref() == Some(&name)) {
+                if new && self.routers.iter().any(|r| !r.accept && is_on(&r.vip, &name)) {
                     self.turn_deaf();
                 }
                 self.listen(&name);
+                if up && !was_up {
+                    self.announce_on(&name);
+                }
                 self.interface_states(&name)
             }
             netlink::Event::LinkGone { index, name } => {
@@ -342,13 +387,14 @@ impl Ports {
                 self.interface_states(&name)
             }
             netlink::Event::AddressGone { index, net } => {
-                for placed in self.placed.values_mut().filter(|p| p.places.contains(&(index, net))) {
-                    placed.installed = None;
-                }
                 self.own.retain(|own| *own != (index, net));
-                let lost = self.vips.iter().filter(|vip| vip.addresses.contains(&net));
-                let lost = lost.filter(|vip| self.is_at(vip, index));
-                let inputs: Vec<Input> = lost.map(|vip| Input::AddressLost(vip.id)).collect();
+                let mut inputs = Vec::new();
+                for (id, placed) in &mut self.placed {
+                    if placed.places.contains(&(index, net)) {
+                        placed.installed = None;
+                        inputs.push(Input::AddressLost(*id));
+                    }
+                }
                 inputs.into_iter().chain(self.primaries(index)).collect()
             }
             netlink::Event::AddressAdded { index, net, ours, tentative } => {
@@ -361,11 +407,12 @@ impl Ports {
         }
     }
 
-    /// Whether the VIP's addresses are put there.
-    fn is_at(&self, vip: &Vip, index: u32) -> bool {
-        match (&vip.virtual_mac, self.faces.get(vip.id)) {
-            (Some(_), face) => face.is_some_and(|face| face.index == index),
-            (None, _) => self.place(vip.id).is_some_and(|(_, link)| link.index == index),
+    /// An interface came up that is not their VIP's own: of that one, the engine hears.
+    fn announce_on(&self, name: &str) {
+        let held = |vip: &&Vip| self.placed.get(&vip.id).is_some_and(|placed| placed.installed.is_some());
+        for vip in self.vips.iter().filter(held) {
+            let there = |address: &&Address| address.interface.as_deref() == Some(name);
+            vip.all().filter(there).for_each(|address| self.at_address(vip, address, &Neighbor::announce));
         }
     }
 
@@ -392,12 +439,11 @@ impl Ports {
 
     /// Which addresses take no packets, also before they are here.
     fn turn_deaf(&self) {
-        let index = |router: &Vrrp| Some(self.links.get(router.vip.interface.as_ref()?)?.index);
-        let deaf = self.routers.iter().filter(|router| !router.accept);
-        let addresses: Vec<(u32, IpAddr)> = deaf
-            .filter_map(|router| Some((index(router)?, router)))
-            .flat_map(|(index, router)| router.vip.ips().map(move |ip| (index, ip)))
-            .collect();
+        let deaf = self.routers.iter().filter(|router| !router.accept).map(|router| &router.vip);
+        let each = deaf.flat_map(|vip| vip.all().map(move |address| (vip, address)));
+        let place =
+            |(vip, address): (&Vip, &Address)| Some((self.link_of(vip, address)?.index, address.ip()));
+        let addresses: Vec<(u32, IpAddr)> = each.filter_map(place).collect();
         if let Err(error) = deaf::turn(&addresses)
             && !addresses.is_empty()
         {
@@ -460,9 +506,11 @@ impl Ports {
 
     /// Opens the packet sockets of an interface that VIPs are on.
     fn listen(&mut self, name: &str) {
-        let vips = self.vips.iter().filter(|vip| vip.interface.as_deref() == Some(name));
-        let watch: BTreeMap<IpAddr, Option<VipId>> = vips
-            .flat_map(|vip| vip.ips().map(|ip| (ip, Some(vip.id))))
+        let here = |vip: &Vip, address: &Address| vip.link_of(address) == Some(name);
+        let watch: BTreeMap<IpAddr, Option<VipId>> = (self.vips.iter())
+            .flat_map(|vip| vip.all().map(move |address| (vip, address)))
+            .filter(|(vip, address)| here(vip, address))
+            .map(|(vip, address)| (address.ip(), Some(vip.id)))
             .chain(self.gateway.map(|gateway| (gateway, None)))
             .collect();
         let Some(link) = self.links.get_mut(name) else { return };
@@ -490,9 +538,9 @@ impl Ports {
     }
 }
 
-/// With a virtual MAC as well, packets for the addresses pass the interface below it.
-fn gates(vip: &Vip, ifindex: u32, until: Instant) -> Vec<Gate> {
-    vip.ips().map(|addr| Gate { ifindex, addr, until }).collect()
+/// Also if only one address of it is.
+fn is_on(vip: &Vip, name: &str) -> bool {
+    vip.all().any(|address| vip.link_of(address) == Some(name))
 }
 
 /// The kernel counts in whole seconds; it is never told less than one.

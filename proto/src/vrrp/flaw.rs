@@ -24,7 +24,8 @@ pub enum Flaw {
     /// RFC 9568, 5.2.3; RFC 3768, 5.3.3: 1 to 255. So none that is configured (7.1) can match.
     #[error("the virtual router is 0")]
     Vrid,
-    /// RFC 9568, 5.2.5 (erratum 8299): with a count of 0, ignored.
+    /// RFC 9568, 5.2.5 (erratum 8299): with a count of 0, ignored; by who reads it, for keepalived's users have virtual
+    /// routers that advertise nothing.
     #[error("the message has no addresses")]
     Count,
     /// RFC 9568, 5.2.7; RFC 3768, 5.3.7. A receiver of version 2 discards what is not its own interval (7.1), and

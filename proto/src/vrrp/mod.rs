@@ -92,7 +92,6 @@ impl<'a> Packet<'a> {
 
         let coverage = Coverage::of(message, v2, source, destination).ok_or(Flaw::Checksum)?;
         let vrid = Vrid::new(message[1]).ok_or(Flaw::Vrid)?;
-        require(message[3] > 0, Flaw::Count)?;
         let version = if v2 { Version::v2(message)? } else { Version::v3(message, coverage)? };
         Ok(Packet {
             version,

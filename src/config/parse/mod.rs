@@ -8,11 +8,11 @@ pub mod values;
 mod vrrp;
 
 use super::error::{ConfigError, Fault, Problems};
-use super::{Cluster, Config, Node, Vip};
+use super::place::{self, checked_label};
+use super::{Address, Cluster, Config, Node, Vip};
 use crate::engine::time::Timers;
 use haclusterd_proto::cluster::{MAX_ADDRESSES, MAX_VIPS, MAX_VOTERS};
 use haclusterd_proto::{Priority, Role, VipId};
-use ipnet::IpNet;
 use section::{Section, boolean, kind, number, text, texts};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -171,7 +171,7 @@ fn vips(
 ) -> Vec<Vip> {
     let mut vips = Vec::new();
     for mut section in file.tables(problems, "vip") {
-        vips.extend(vip(&mut section, problems, node, seen, SECOND * 30));
+        vips.extend(vip(&mut section, problems, node, seen, SECOND * 30, Vec::new()));
         section.finish(problems);
     }
     let addresses: usize = vips.iter().map(|vip| vip.addresses.len()).sum();
@@ -198,24 +198,34 @@ struct Seen {
     vips: Vec<Vip>,
 }
 
-/// What every group of addresses has, whoever elects its owner. `refresh`: unless the file says otherwise.
+/// What every group of addresses has, whoever elects its owner. `refresh`: unless the file says otherwise. `excluded`:
+/// where there are any, no others are needed.
 fn vip(
     section: &mut Section<'_>,
     problems: &mut Problems<'_>,
     node: Option<&Node>,
     seen: &mut Seen,
     refresh: Duration,
+    mut excluded: Vec<Address>,
 ) -> Option<Vip> {
-    let addresses = section
-        .demand(problems, "addresses", "[\"10.0.0.100/24\"]", texts(values::vip_address))
-        .filter(|all: &Vec<IpNet>| !all.is_empty());
-    let twin = seen.vips.iter().any(|vip| Some(&vip.addresses) == addresses.as_ref());
-    let first = addresses.as_ref().and_then(|all| all.first());
-    let first = first.map(|net| format!("{}{}", net.addr(), if twin { "-vrrp" } else { "" }));
+    let mut addresses = match section.has("addresses") || excluded.is_empty() {
+        true => section.demand(problems, "addresses", "[\"10.0.0.100/24\"]", texts(place::address)),
+        false => Some(Vec::new()),
+    };
+    addresses = addresses.filter(|all: &Vec<Address>| !all.is_empty() || !excluded.is_empty());
+    let nets = |all: &[Address]| all.iter().map(|address| address.net).collect::<Vec<_>>();
+    let own = addresses.as_deref().map(nets);
+    let twin = seen.vips.iter().any(|vip| Some(nets(&vip.addresses)) == own);
+    let first = addresses.iter().flatten().chain(&excluded).next();
+    let first = first.map(|first| format!("{}{}", first.ip(), if twin { "-vrrp" } else { "" }));
     let name = section.read(problems, "name", text(vip_name)).or(first).unwrap_or_default();
     let own = section.read(problems, "interface", text(values::interface));
     let interface = own.or_else(|| node.and_then(|node| node.interface.clone()));
     let label = section.read(problems, "label", text(|label| checked_label(label, interface.as_deref())));
+    for (key, all) in [("addresses", addresses.as_mut()), ("excluded", Some(&mut excluded))] {
+        let settled = all.map_or(Ok(()), |all| place::settle(all, interface.as_deref(), label.as_ref()));
+        settled.unwrap_or_else(|fault| section.complain(problems, key, fault));
+    }
     let preempt = section.read(problems, "preempt", boolean).unwrap_or(true);
     let preempt_delay =
         section.read(problems, "preempt_delay", time(Duration::ZERO..=SECOND * 1000)).unwrap_or_default();
@@ -231,8 +241,11 @@ fn vip(
         let fault = Fault::new("names no usable address", "write [\"10.0.0.100/24\"]");
         section.complain(problems, "addresses", fault);
     }
-    for net in addresses.iter().flatten().filter(|_| !twin) {
-        once(section, problems, seen, net, &name);
+    for address in addresses.iter().flatten().filter(|_| !twin) {
+        once(section, problems, seen, ("addresses", address.ip()), &name);
+    }
+    for address in &excluded {
+        once(section, problems, seen, ("excluded", address.ip()), &name);
     }
     if seen.names.contains(&name) {
         let fault = Fault::new(format!("{name} is used twice"), "give each VIP its own name");
@@ -240,13 +253,12 @@ fn vip(
     }
     seen.names.push(name.clone());
     let addresses = addresses?;
-    let ips: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
     Some(Vip {
-        id: VipId::of(&ips),
+        id: id(&addresses, &excluded),
         name,
         addresses,
+        excluded,
         interface,
-        label,
         virtual_mac: None,
         preempt,
         preempt_delay,
@@ -255,14 +267,26 @@ fn vip(
     })
 }
 
-fn once(section: &Section<'_>, problems: &mut Problems<'_>, seen: &mut Seen, net: &IpNet, name: &str) {
-    if seen.listen == Some(net.addr()) {
+/// What is not advertised makes no name while anything is.
+fn id(addresses: &[Address], excluded: &[Address]) -> VipId {
+    let named = if addresses.is_empty() { excluded } else { addresses };
+    VipId::of(&named.iter().map(Address::ip).collect::<Vec<_>>())
+}
+
+fn once(
+    section: &Section<'_>,
+    problems: &mut Problems<'_>,
+    seen: &mut Seen,
+    (key, ip): (&str, IpAddr),
+    name: &str,
+) {
+    if seen.listen == Some(ip) {
         let remedy = "a VIP must be an address that no host has of its own";
-        section.complain(problems, "addresses", Fault::new(format!("{} is node.listen", net.addr()), remedy));
+        section.complain(problems, key, Fault::new(format!("{ip} is node.listen"), remedy));
     }
-    if let Some(other) = seen.addresses.insert(net.addr(), name.to_owned()) {
-        let what = format!("{} is in the VIP {other} already", net.addr());
-        section.complain(problems, "addresses", Fault::new(what, "an address belongs to one VIP"));
+    if let Some(other) = seen.addresses.insert(ip, name.to_owned()) {
+        let what = format!("{ip} is in the VIP {other} already");
+        section.complain(problems, key, Fault::new(what, "an address belongs to one VIP"));
     }
 }
 
@@ -330,17 +354,6 @@ fn vip_name(text: &str) -> Result<String, Fault> {
         Fault::new(
             format!("{text:?} is no name"),
             format!("use 1 to {MAX_NAME} letters, digits, and any of - _ . :"),
-        )
-    })
-}
-
-fn checked_label(label: &str, interface: Option<&str>) -> Result<String, Fault> {
-    let begins = interface.is_none_or(|interface| label.starts_with(interface));
-    let ok = (1..=15).contains(&label.len()) && begins && label.bytes().all(|byte| byte.is_ascii_graphic());
-    ok.then(|| label.to_owned()).ok_or_else(|| {
-        Fault::new(
-            format!("{label:?} is no label"),
-            "begin it with the interface's name, at most 15 characters, as in eth0:vip",
         )
     })
 }

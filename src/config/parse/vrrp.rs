@@ -3,11 +3,9 @@
 use super::section::{Section, boolean, number, text, texts};
 use super::{SECOND, Seen, ip, time, track, values, vip_name, within};
 use crate::config::error::{Fault, Problems};
-use crate::config::{Node, Vip, VirtualMac, Vrrp};
+use crate::config::{Address, Node, Vip, VirtualMac, Vrrp, place};
 use crate::engine::vrrp::{ADDRESS_OWNER, Version};
-use haclusterd_proto::VipId;
 use haclusterd_proto::vrrp::{Centis, Seconds, Vrid};
-use ipnet::IpNet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -16,6 +14,9 @@ const MAX_ROUTERS: usize = 510;
 /// keepalived sends no more.
 const MAX_PASSWORD: usize = 8;
 const MAX_PEERS: usize = 64;
+const MAX_EXCLUDED: usize = 64;
+/// What the fence has room for (see `io::fence`).
+const MAX_ADDRESSES: usize = 1024;
 
 pub(super) fn routers(
     file: &mut Section<'_>,
@@ -39,15 +40,20 @@ pub(super) fn routers(
         let fault = Fault::new(format!("are {}", routers.len()), format!("at most {MAX_ROUTERS}"));
         file.complain(problems, "vrrp", fault);
     }
+    if seen.addresses.len() > MAX_ADDRESSES {
+        let what = format!("have {} addresses with those of [[vip]]", seen.addresses.len());
+        file.complain(problems, "vrrp", Fault::new(what, format!("at most {MAX_ADDRESSES}")));
+    }
     routers
 }
 
 /// A virtual router has one family: what is written as one becomes two that keep step, the second named after the first.
 fn by_family(router: Vrrp) -> Vec<Vrrp> {
     let of = |ipv6: bool| {
-        let addresses: Vec<IpNet> =
-            router.vip.addresses.iter().copied().filter(|net| net.addr().is_ipv6() == ipv6).collect();
-        let ips: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
+        let of_family = |all: &[Address]| -> Vec<Address> {
+            all.iter().filter(|address| address.ip().is_ipv6() == ipv6).cloned().collect()
+        };
+        let (addresses, excluded) = (of_family(&router.vip.addresses), of_family(&router.vip.excluded));
         let peers = router.peers.iter().copied().filter(|peer| peer.is_ipv6() == ipv6).collect();
         let name = format!("{}{}", router.vip.name, if ipv6 { "-ipv6" } else { "" });
         let group = router.group.clone().or_else(|| Some(router.vip.name.clone()));
@@ -56,7 +62,8 @@ fn by_family(router: Vrrp) -> Vec<Vrrp> {
             .virtual_mac
             .as_ref()
             .map(|own| virtual_mac(router.vrid, ipv6, None).unwrap_or(own.clone()));
-        let vip = Vip { id: VipId::of(&ips), name, addresses, virtual_mac: named, ..router.vip.clone() };
+        let id = super::id(&addresses, &excluded);
+        let vip = Vip { id, name, addresses, excluded, virtual_mac: named, ..router.vip.clone() };
         Vrrp { vip, peers, group, ..router.clone() }
     };
     let both = router.vip.ips().any(|ip| ip.is_ipv4()) && router.is_ipv6();
@@ -83,7 +90,8 @@ fn same_place(section: &Section<'_>, problems: &mut Problems<'_>, seen: &Seen, r
     }
     let places = [
         ("interface", vip.interface != router.vip.interface),
-        ("label", vip.label != router.vip.label),
+        ("addresses", vip.addresses != router.vip.addresses),
+        ("excluded", !router.vip.excluded.is_empty()),
         ("virtual_mac", router.vip.virtual_mac.is_some()),
     ];
     for (key, _) in places.into_iter().filter(|(_, differs)| *differs) {
@@ -115,11 +123,20 @@ fn router(
     node: Option<&Node>,
     seen: &mut Seen,
 ) -> Option<Vrrp> {
-    let vip = super::vip(s, problems, node, seen, Duration::ZERO);
+    let excluded = s.read(problems, "excluded", texts(place::address)).unwrap_or_default();
+    if excluded.len() > MAX_EXCLUDED {
+        let what = format!("are {}", excluded.len());
+        s.complain(
+            problems,
+            "excluded",
+            Fault::new(what, format!("at most {MAX_EXCLUDED} of a virtual router")),
+        );
+    }
+    let vip = super::vip(s, problems, node, seen, Duration::ZERO, excluded);
     let vrid = s.demand(problems, "vrid", "51", number(|n| within(n, 1..=255)));
     let own = node.map_or(100, |node| i32::from(node.priority.0));
     let priority = s.read(problems, "priority", number(|n| within(n, 1..=255))).unwrap_or(own);
-    let ipv6 = vip.as_ref().is_some_and(|vip| vip.ips().any(|ip| ip.is_ipv6()));
+    let ipv6 = vip.as_ref().is_some_and(Vip::is_ipv6);
     let version = s.read(problems, "version", number(version)).unwrap_or(Version::V3);
     let interval = s.read(problems, "advert_interval", time(Duration::from_millis(10)..=SECOND * 255));
     let eager = s.read(problems, "state", text(state)).unwrap_or(false);

@@ -35,7 +35,7 @@ impl<'a> Message<'a> {
             hook,
             node: &config.node.name,
             vip: &changed.name,
-            addresses: vip.ips().map(|ip| ip.to_string()).collect(),
+            addresses: vip.all().map(|address| address.ip().to_string()).collect(),
             state: changed.part.word(),
             old_owner: &changed.old_owner,
             new_owner: &changed.new_owner,

@@ -2,7 +2,7 @@
 //!
 //! The addresses and the adverts of a VIP wait until its face is there: none of them may go out with another MAC.
 
-use crate::config::{Vip, VirtualMac, Vrrp};
+use crate::config::{Address, Vip, VirtualMac, Vrrp};
 use crate::engine::time::Instant;
 use crate::io::adverts::wire_of;
 use crate::io::neighbor::Neighbor;
@@ -105,5 +105,7 @@ impl Faces {
 #[must_use]
 pub fn wanted(vip: &Vip, own: &VirtualMac, parent: u32) -> Wanted {
     let VirtualMac { interface, mac } = own;
-    Wanted { vip: vip.id, parent, name: interface.clone(), mac: *mac, addrs: vip.ips().collect() }
+    let on_it = vip.all().filter(|address| address.interface.is_none());
+    let addrs = on_it.map(Address::ip).collect();
+    Wanted { vip: vip.id, parent, name: interface.clone(), mac: *mac, addrs }
 }

@@ -18,7 +18,7 @@ mod script;
 mod tcp;
 mod tls;
 
-use crate::config::{Check, Config, Kind, Vip};
+use crate::config::{Address, Check, Config, Kind, Vip};
 use crate::engine::health::{CheckConfig, Outcome};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl Running {
     /// What is to run now. A check that is the same as before goes on: it may be in the middle of something.
     /// Must be called inside a tokio runtime.
     pub fn update(&mut self, config: &Config, report: &Report) {
-        let vips: Arc<[IpAddr]> = config.all_vips().flat_map(Vip::ips).collect();
+        let vips: Arc<[IpAddr]> = config.all_vips().flat_map(Vip::all).map(Address::ip).collect();
         let mut old = std::mem::take(&mut self.tasks);
         for check in &config.checks {
             let same = old.iter().position(|(known, _)| known == check);
