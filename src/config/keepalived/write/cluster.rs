@@ -49,7 +49,6 @@ pub fn write_both(doc: &mut Doc<'_>, model: &Model) {
         doc.key("name", name);
         doc.key("addresses", addresses);
         doc.key("interface", instance.interface.clone().unwrap_or_default());
-        doc.label(&instance.addresses, instance.interface.as_deref());
     }
     vrrp::routers(doc, model, mail, ON_THE_WAY);
 }
@@ -208,9 +207,6 @@ fn write_vip(doc: &mut Doc<'_>, vip: &Vip<'_>, alert: bool) {
     if let Some(refresh) = first.garp_refresh.filter(|refresh| !refresh.is_zero()) {
         doc.span("announce_refresh", refresh.min(Duration::from_secs(3600)));
     }
-    let own: Vec<_> =
-        vip.instances.iter().flat_map(|i| i.addresses.iter().chain(&i.excluded)).cloned().collect();
-    doc.label(&own, interface);
     for instance in &vip.instances {
         doc.ways(&instance.routes);
         doc.ways(&instance.rules);

@@ -159,30 +159,31 @@ impl Doc<'_> {
             )
         } else if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
             (format!("{ip} is no address for a VIP"), "name one that clients can ask")
-        } else if let Some(dev) = address.interface.as_deref().filter(|dev| Some(*dev) != interface) {
-            let remedy = "addresses of one VIP are on one interface: give it an instance of its own, in the same sync group";
-            (format!("{ip} is on {dev}, and is left out"), remedy)
         } else {
-            return Some(IpNet::new_assert(ip, address.net.prefix_len()).to_string());
+            let mut text = IpNet::new_assert(ip, address.net.prefix_len()).to_string();
+            let dev = address.interface.as_deref().filter(|dev| Some(*dev) != interface);
+            if let Some(dev) = dev {
+                let _ = write!(text, " dev {dev}");
+            }
+            if let Some(label) = self.label(address, dev.or(interface)) {
+                let _ = write!(text, " label {label}");
+            }
+            return Some(text);
         };
         self.add(Kind::Missing, &address.at, what, remedy);
         None
     }
 
-    /// One for all addresses of a VIP.
-    fn label(&mut self, own: &[Address], interface: Option<&str>) {
-        let Some(first) = own.iter().find(|address| address.label.is_some()) else { return };
-        let label = first.label.clone().unwrap_or_default();
-        let remedy = if own.iter().any(|address| address.label != first.label) {
-            "all addresses of a VIP have the same label, or none: give each label an instance of its own"
-        } else if label.len() > 15 || interface.is_none_or(|interface| !label.starts_with(interface)) {
-            "it must begin with the interface's name, and have at most 15 characters"
-        } else if own.iter().any(|address| address.net.addr().is_ipv6()) {
-            "labels are for IPv4"
-        } else {
-            return self.key("label", label);
-        };
-        self.add(Kind::Differs, &first.at, format!("the label {label} is left out"), remedy);
+    fn label<'a>(&mut self, address: &'a Address, interface: Option<&str>) -> Option<&'a str> {
+        let label = address.label.as_deref()?;
+        let begins = interface.is_none_or(|interface| label.starts_with(interface));
+        if begins && label.len() <= 15 && address.net.addr().is_ipv4() {
+            return Some(label);
+        }
+        let what = format!("the label {label} of {} is left out", address.net.addr());
+        let remedy = "it must begin with the interface's name, have at most 15 characters, and is for IPv4";
+        self.add(Kind::Differs, &address.at, what, remedy);
+        None
     }
 
     fn ways(&mut self, ways: &[Way]) {

@@ -46,7 +46,7 @@ fn usable<'m>(doc: &mut Doc<'_>, instances: &'m [Instance]) -> Vec<&'m Instance>
             continue; // told already
         } else if instance.interface.is_none() {
             format!("{} names no interface", instance.name)
-        } else if instance.addresses.is_empty() {
+        } else if instance.addresses.is_empty() && instance.excluded.is_empty() {
             continue;
         } else if let Some(other) = kept.iter().find(|other| key(other) == key(instance)) {
             format!("{} has the VRID of {} on the same interface", instance.name, other.name)
@@ -66,7 +66,7 @@ fn usable<'m>(doc: &mut Doc<'_>, instances: &'m [Instance]) -> Vec<&'m Instance>
 
 impl Instance {
     pub fn is_ipv6(&self) -> bool {
-        self.addresses.first().is_some_and(|address| address.net.addr().is_ipv6())
+        self.addresses.first().or(self.excluded.first()).is_some_and(|address| address.net.addr().is_ipv6())
     }
 }
 
@@ -81,14 +81,8 @@ fn router(
     let global = &model.global;
     let interface = i.interface.as_deref();
     let addresses = doc.addresses(&i.addresses, interface);
-    for address in &i.excluded {
-        let what =
-            format!("{} is left out: every address of a virtual router is in its adverts", address.net);
-        let remedy = "move it to virtual_ipaddress on all hosts, or give it an instance of its own in the same sync group; \
-                      in --mode cluster it moves along";
-        doc.add(Kind::Missing, &address.at, what, remedy);
-    }
-    if addresses.is_empty() {
+    let excluded = doc.addresses(&i.excluded, interface);
+    if addresses.is_empty() && excluded.is_empty() {
         return doc.add(
             Kind::Missing,
             &i.at,
@@ -113,8 +107,8 @@ fn router(
     if i.master {
         doc.key("state", "master");
     }
-    doc.key("addresses", addresses);
-    doc.label(&i.addresses, interface);
+    doc.texts("addresses", addresses);
+    doc.texts("excluded", excluded);
     secrets(doc, i, version);
     peers(doc, i);
     preemption(doc, i, global, priority);
