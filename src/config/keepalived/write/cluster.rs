@@ -33,10 +33,11 @@ pub fn write_both(doc: &mut Doc<'_>, model: &Model) {
     let (instances, mail) = begin(doc, model);
     for instance in instances {
         let alone = !model.groups.iter().any(|group| group.has(&instance.name));
-        if !alone || instance.vmac.is_some() || instance.addresses.is_empty() {
+        let whole = instance.excluded.is_empty() && !instance.addresses.is_empty();
+        if !alone || instance.vmac.is_some() || !whole {
             let what =
                 format!("{} goes over with an outage, and is a virtual router until then", instance.name);
-            let remedy = "no outage is for an instance in no sync group, and without a virtual MAC";
+            let remedy = "without an outage go instances in no sync group, with neither a virtual MAC nor excluded addresses";
             doc.add(Kind::Missing, &instance.at, what, remedy);
             continue;
         }
