@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod netns;
+#[path = "kernel/ways.rs"]
+mod ways;
 
 use haclusterd::io::neighbor::{Claim, ClaimKind, Neighbor, NeighborError};
 use haclusterd::io::netlink::{self, Address, Event, Kernel, KernelError};

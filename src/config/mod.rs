@@ -13,6 +13,7 @@ mod parse;
 mod place;
 mod source;
 mod vrrp;
+mod way;
 mod write;
 
 pub use check::{
@@ -23,6 +24,7 @@ pub use parse::values::{address, cidr, interface, name, node_address, priority, 
 pub use place::Address;
 pub use source::Source;
 pub use vrrp::{VirtualMac, Vrrp};
+pub use way::{Action, Hop, Preference, Route, RouteKind, Rule};
 pub use write::NewNode;
 
 use crate::engine::time::Timers;
@@ -85,6 +87,9 @@ pub struct Vip {
     pub addresses: Vec<Address>,
     /// Of a virtual router: those that come and go with the others, and that no advert names. Of any family.
     pub excluded: Vec<Address>,
+    /// They come after the addresses and go before them.
+    pub routes: Vec<Route>,
+    pub rules: Vec<Rule>,
     /// Always there on a member. A witness holds no VIP and may leave it out.
     pub interface: Option<String>,
     /// On an interface of their own on top of that one.

@@ -112,6 +112,12 @@ fn keys(vip: &Vip) -> String {
         None => address.net.to_string(),
     };
     text.push_str(&list("addresses", vip.addresses.iter().map(elsewhere)));
+    let routes: Vec<&str> = vip.routes.iter().map(|route| route.text.as_str()).collect();
+    let rules: Vec<&str> = vip.rules.iter().map(|rule| rule.text.as_str()).collect();
+    for (key, ways) in [("routes", routes), ("rules", rules)].into_iter().filter(|(_, ways)| !ways.is_empty())
+    {
+        text.push_str(&list(key, ways));
+    }
     if !vip.preempt {
         text.push_str("preempt = false\n");
     }
@@ -168,6 +174,25 @@ mod tests {
         assert_eq!(config.vips[0].addresses.len(), 2);
         let Kind::Nginx(nginx) = &config.checks[0].kind else { panic!("{:?}", config.checks) };
         assert_eq!(nginx.pid_file.as_deref(), Some(Path::new("/run/nginx \"odd\".pid")));
+    }
+
+    #[test]
+    fn a_joining_node_is_told_of_other_interfaces_and_of_routes() {
+        let first = parse(
+            "[node]\nname = 'lb1'\nlisten = '10.0.0.11'\ninterface = 'eth0'\n[[vip]]\nlabel = 'eth0:v'\n\
+             addresses = ['10.0.0.100/24', '10.1.0.100/24 dev eth1 label eth1:v']\n\
+             routes = ['default via 10.1.0.1 table 9']\nrules = ['from 10.1.0.100 table 9']",
+        );
+        let joined = parse(
+            &NewNode { interface: Some("ens3".into()), ..new_node() }.to_toml(Some(&first.shared_toml())),
+        );
+        let shown = |config: &Config| config.vips[0].all().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown(&joined), ["10.0.0.100/24", "10.1.0.100/24 dev eth1 label eth1:v"]);
+        assert_eq!(
+            (&joined.vips[0].routes, &joined.vips[0].rules),
+            (&first.vips[0].routes, &first.vips[0].rules)
+        );
+        assert_eq!(joined.digest(), first.digest());
     }
 
     #[test]

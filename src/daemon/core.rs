@@ -86,6 +86,16 @@ async fn open(seat: Seat, realtime: bool) -> Result<(Core, Transport, oneshot::S
     let kernel = Kernel::start(Arc::new(move |event| news.send(ToCore::Kernel(event)))).await?;
     let stamp = voters.as_ref().map(|signed| signed.set.stamp()).unwrap_or_default();
     let heritage = heritage::find(&config, memory.unwrap_or_default(), stamp);
+    // First, as at a release: no route is to lead to an address that is gone.
+    match kernel.sweep_ways(&heritage.ways).await {
+        Ok((0, 0)) => {}
+        Ok((routes, rules)) => {
+            tracing::warn!(
+                "{routes} routes and {rules} rules were left behind by an earlier run and are removed"
+            );
+        }
+        Err(error) => tracing::warn!("routes and rules that an earlier run may have left: {error}"),
+    }
     for (_, net) in kernel.sweep(&heritage.addresses()).await? {
         tracing::warn!("{net} was left behind by an earlier run and is removed");
     }
@@ -302,6 +312,7 @@ impl Core {
         if let Some(reason) = gates.missing().filter(|_| self.config.all_vips().next().is_some()) {
             snapshot.warnings.push(format!("no fence: {reason}"));
         }
+        snapshot.warnings.extend(self.ports.refused_ways().cloned());
         let counters = [
             ("core_queue_dropped", self.entrance.dropped.load(Ordering::Relaxed)),
             ("office_queue_dropped", self.office.dropped.load(Ordering::Relaxed)),

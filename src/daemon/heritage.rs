@@ -6,7 +6,8 @@ use crate::engine::heir::{Inheritance, Memory};
 use crate::engine::time::Instant;
 use crate::io::fence::{Fence, Gate};
 use crate::io::netlink;
-use crate::io::ports::wanted;
+use crate::io::netlink::way::Way;
+use crate::io::ports::{wanted, ways_of};
 use crate::io::virtual_macs::Wanted;
 use haclusterd_proto::cluster::VotersStamp;
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ pub(super) struct Heritage {
     pub inheritance: Inheritance,
     pub gates: Vec<Gate>,
     pub virtual_macs: Vec<Wanted>,
+    pub ways: Vec<Way>,
 }
 
 impl Heritage {
@@ -37,6 +39,7 @@ pub(super) fn find(config: &Config, memory: Memory, voters: VotersStamp) -> Heri
         let Some(until) = earliest(&places, &open) else { continue };
         heritage.inheritance.gates.push((vip.id, until));
         heritage.virtual_macs.extend(vip.virtual_mac.as_ref().map(|own| wanted(vip, own, ifindex)));
+        heritage.ways.extend(ways_of(vip));
         heritage.gates.extend(places.into_iter().map(|(ifindex, addr)| Gate { ifindex, addr, until }));
     }
     heritage.inheritance.memory = memory;

@@ -9,6 +9,7 @@
 
 pub mod macvlan;
 mod monitor;
+pub mod way;
 
 use futures::TryStreamExt;
 use futures::future::join_all;

@@ -4,10 +4,13 @@
 //! Everything that could take longer (disk, signing) goes to the other thread through [`Ports::work`].
 
 mod faces;
+mod ways;
 
 pub use faces::wanted;
+pub use ways::ways_of;
 
 use self::faces::Faces;
+use self::ways::Ways;
 use super::adverts::Adverts;
 use super::clock;
 use super::fence::{Gate, deaf};
@@ -86,6 +89,7 @@ pub struct Ports {
     routers: Vec<Vrrp>,
     adverts: Adverts,
     faces: Faces,
+    ways: Ways,
     gateway: Option<IpAddr>,
     /// This host's own addresses, as they came.
     own: Vec<(u32, IpNet)>,
@@ -121,6 +125,7 @@ impl Ports {
             routers: config.routers.clone(),
             adverts: Adverts::new(config.routers.clone(), inputs.clone()),
             faces: Faces::new(virtual_macs),
+            ways: Ways::default(),
             gateway: config.cluster.gateway,
             own: Vec::new(),
             links: BTreeMap::new(),
@@ -211,7 +216,9 @@ impl Ports {
         // First: from the moment that the address is there, the fence is to end it.
         self.gates.open(gates).await?;
         let known = self.placed.insert(id, Placed { places, installed: None }).and_then(|p| p.installed);
-        let installed = match known.filter(|_| !moved) {
+        let known = known.filter(|_| !moved);
+        let anew = known.is_none();
+        let installed = match known {
             Some(known) => self.kernel.renew(&known, valid_for).await.map(|()| known),
             None => self.kernel.add(&addresses).await,
         };
@@ -221,6 +228,9 @@ impl Ports {
         }
         if let Some(before) = before.filter(|_| moved) {
             self.announce_late(id, &before);
+        }
+        if let Some(vip) = self.vips.iter().find(|vip| vip.id == id) {
+            self.ways.tend(&self.kernel, vip, anew).await;
         }
         Ok(())
     }
@@ -266,11 +276,13 @@ impl Ports {
 
     async fn remove(&mut self, id: VipId) -> Result<(), String> {
         let Some(Placed { places, .. }) = self.placed.get(&id) else {
+            self.ways.remove(&self.kernel, id).await;
             self.faces.remove(id);
             return Ok(());
         };
         let addrs: Vec<IpAddr> = places.iter().map(|(_, net)| net.addr()).collect();
         self.gates.close(&addrs);
+        self.ways.remove(&self.kernel, id).await;
         // What an interface that is gone took along needs no removing.
         self.kernel.delete(places).await.map_err(|error| error.to_string())?;
         self.placed.remove(&id);
@@ -288,6 +300,11 @@ impl Ports {
             self.gates.remove();
             self.faces.close();
         }
+    }
+
+    /// The routes and rules that are not there, and why.
+    pub fn refused_ways(&self) -> impl Iterator<Item = &String> {
+        self.ways.refused()
     }
 
     #[must_use]
@@ -374,6 +391,7 @@ impl Ports {
                 }
                 self.listen(&name);
                 if up && !was_up {
+                    self.ways.doubt();
                     self.announce_on(&name);
                 }
                 self.interface_states(&name)

@@ -6,6 +6,7 @@ mod section;
 mod track;
 pub mod values;
 mod vrrp;
+mod ways;
 
 use super::error::{ConfigError, Fault, Problems};
 use super::place::{self, checked_label};
@@ -192,6 +193,8 @@ struct Seen {
     listen: Option<IpAddr>,
     addresses: BTreeMap<IpAddr, String>,
     names: Vec<String>,
+    /// What is the same of no two routes or rules.
+    ways: BTreeMap<String, String>,
     /// Where, and which check.
     tracked: Vec<(usize, String)>,
     /// Once all are read: a virtual router may have the addresses of one, which is on its way to the cluster then.
@@ -253,18 +256,22 @@ fn vip(
     }
     seen.names.push(name.clone());
     let addresses = addresses?;
-    Some(Vip {
+    let mut vip = Vip {
         id: id(&addresses, &excluded),
         name,
         addresses,
         excluded,
+        routes: Vec::new(),
+        rules: Vec::new(),
         interface,
         virtual_mac: None,
         preempt,
         preempt_delay,
         announce_refresh: (!announce_refresh.is_zero()).then_some(announce_refresh),
         notify,
-    })
+    };
+    ways::read(section, problems, seen, &mut vip, twin);
+    Some(vip)
 }
 
 /// What is not advertised makes no name while anything is.

@@ -63,7 +63,9 @@ fn by_family(router: Vrrp) -> Vec<Vrrp> {
             .as_ref()
             .map(|own| virtual_mac(router.vrid, ipv6, None).unwrap_or(own.clone()));
         let id = super::id(&addresses, &excluded);
-        let vip = Vip { id, name, addresses, excluded, virtual_mac: named, ..router.vip.clone() };
+        let mut vip = Vip { id, name, addresses, excluded, virtual_mac: named, ..router.vip.clone() };
+        vip.routes.retain(|route| route.to.addr().is_ipv6() == ipv6);
+        vip.rules.retain(|rule| rule.ipv6 == ipv6);
         Vrrp { vip, peers, group, ..router.clone() }
     };
     let both = router.vip.ips().any(|ip| ip.is_ipv4()) && router.is_ipv6();
@@ -91,6 +93,8 @@ fn same_place(section: &Section<'_>, problems: &mut Problems<'_>, seen: &Seen, r
     let places = [
         ("interface", vip.interface != router.vip.interface),
         ("addresses", vip.addresses != router.vip.addresses),
+        ("routes", vip.routes != router.vip.routes),
+        ("rules", vip.rules != router.vip.rules),
         ("excluded", !router.vip.excluded.is_empty()),
         ("virtual_mac", router.vip.virtual_mac.is_some()),
     ];

@@ -201,7 +201,7 @@ pub fn route(statement: &Statement, findings: &mut Findings) -> Option<Way> {
     }
     let to = match to {
         Some(to @ ("default" | "default6" | "all" | "any")) => {
-            Some(if to.starts_with("default") { "default" } else { to }.to_owned())
+            Some(if to == "default6" { "::/0" } else { to }.to_owned())
         }
         Some(to) => line.net(to).or_else(|| {
             line.lose(format!("{to} is no destination"));

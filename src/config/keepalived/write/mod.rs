@@ -8,6 +8,7 @@ mod vrrp;
 use super::finding::{At, Findings, Kind};
 use super::model::{Address, Command, Model, Notify, Way};
 use crate::config::parse::values::show;
+use crate::config::way;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -186,13 +187,28 @@ impl Doc<'_> {
         None
     }
 
-    fn ways(&mut self, ways: &[Way]) {
+    /// `ipv6`: of which family what names no address is.
+    fn ways(&mut self, routes: &[Way], rules: &[Way], ipv6: bool) {
+        let legal = |way: &Way| way::route(&way.text, ipv6).map(drop);
+        self.legal_ways("routes", routes, legal);
+        let legal = |way: &Way| way::rule(&way.text, ipv6).map(drop);
+        self.legal_ways("rules", rules, legal);
+    }
+
+    fn legal_ways(&mut self, key: &str, ways: &[Way], legal: impl Fn(&Way) -> Result<(), String>) {
+        let mut kept = Vec::new();
         for way in ways {
-            let what = format!("`{}` is not carried: routes and rules do not move along", way.text);
-            let remedy =
-                "let notify_master and notify_backup set it with `ip`, or have it on every host at all times";
-            self.add(Kind::Missing, &way.at, what, remedy);
+            match legal(way) {
+                Ok(()) => kept.push(way.text.clone()),
+                Err(why) => {
+                    let what = format!("`{}` is not carried: {why}", way.text);
+                    let remedy =
+                        "write it in other words, or let notify_master and notify_backup set it with `ip`";
+                    self.add(Kind::Missing, &way.at, what, remedy);
+                }
+            }
         }
+        self.texts(key, kept);
     }
 
     /// keepalived looks programs up in the usual directories; here they have a full name.

@@ -139,8 +139,7 @@ fn router(
         doc.span("announce_refresh", refresh.min(Duration::from_secs(3600)));
     }
     doc.key("track", names.list(tracks));
-    doc.ways(&i.routes);
-    doc.ways(&i.rules);
+    doc.ways(&i.routes, &i.rules, i.is_ipv6());
     doc.notify(&i.notify, alert);
 }
 
