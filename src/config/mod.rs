@@ -101,15 +101,6 @@ pub struct Vip {
     pub notify: Notify,
 }
 
-/// Why it would be refused.
-fn legal_route(text: &str) -> Result<(), String> {
-    way::route(text, false).map(drop)
-}
-
-fn legal_rule(text: &str) -> Result<(), String> {
-    way::rule(text, false).map(drop)
-}
-
 impl Config {
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         Config::parse(&error::read(path)?, path)

@@ -9,7 +9,7 @@ use haclusterd::config::keepalived::{Mode, to_toml};
 use std::fs;
 use std::path::Path;
 
-const MUTATIONS: u64 = 300;
+const MUTATIONS: u64 = 200;
 /// Where the two differ already, as corpus.rs says.
 const APART: [&str; 2] =
     ["232-namespace-missing-hides-the-rest.conf", "174-include-under-condition-reads-twice.conf"];

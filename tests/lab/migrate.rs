@@ -184,7 +184,7 @@ fn a_host_is_switched_by_its_unit_and_back() {
             hosts.until_on(2);
             hosts.stop_theirs(1);
             hosts.run_their_conf(1);
-            sleep(SECOND * 4);
+            sleep(SECOND);
             hosts.give_priority(2, "priority 200", "priority 100");
             hosts.until_on(1);
         });
@@ -201,7 +201,7 @@ fn two_keepalived_hosts_become_a_cluster() {
             hosts.import(2, "both", &[]);
             hosts.ours[1].must(&["init", "--use-config"]);
             hosts.start_ours(2);
-            sleep(SECOND * 4);
+            sleep(SECOND);
         });
         assert_eq!((seen.holding.order.as_slice(), seen.failed()), (&[1][..], 0), "{seen:?}");
         hosts.join(3, 2, &["--name", "lb3", "--listen", "10.0.0.13", "--role", "witness"]);

@@ -152,6 +152,28 @@ fn a_virtual_mac_leaves_nothing_behind() {
 }
 
 #[test]
+fn excluded_addresses_move_along_and_are_not_advertised() {
+    alone(|| {
+        let mut pair = Pair::form(keepalived, V3, 100, 150);
+        pair.until_on(THEIRS);
+        let net = pair.net;
+        let has = || shown(&net.ip(OURS, "-6 -o address show dev eth0")).contains("fd00::100/64");
+        let more = "priority = 200\nexcluded = ['fd00::100/64']\naddresses";
+        let config = pair.ours.config().replace("priority = 100\naddresses", more);
+        assert!(config.contains("excluded"));
+        pair.reload(&config);
+        pair.until_on(OURS);
+        sleep(SECOND);
+        assert!(has(), "{}", pair.ours.log());
+        // It drops adverts with another number of addresses, and would take the address back.
+        pair.until_on(OURS);
+        pair.ours.signal(Signal::TERM);
+        pair.ours.reap();
+        assert!(!has());
+    });
+}
+
+#[test]
 fn without_preemption_who_comes_back_waits() {
     alone(|| {
         let pair = Pair::form(keepalived, V3, 100, 150);

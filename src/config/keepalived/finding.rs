@@ -30,7 +30,7 @@ pub struct Finding {
     pub remedy: String,
 }
 
-/// A line of a file.
+/// A line of a file; 0: the file as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct At {
     pub file: Rc<PathBuf>,
@@ -39,7 +39,10 @@ pub struct At {
 
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
+        match self.line {
+            0 => write!(f, "{}", self.file.display()),
+            line => write!(f, "{}:{line}", self.file.display()),
+        }
     }
 }
 

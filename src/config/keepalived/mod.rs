@@ -42,19 +42,20 @@ pub struct Read {
 pub fn read(path: &Path, id: &str) -> Read {
     let mut findings = Findings::default();
     let source = Source::open(path, &mut findings);
-    parse(source, id, findings)
+    parse(source, path, id, findings)
 }
 
 /// The same of a text, in which nothing is included.
 #[must_use]
 pub fn read_text(text: &str, path: &Path, id: &str) -> Read {
-    parse(Source::of_text(text, path), id, Findings::default())
+    parse(Source::of_text(text, path), path, id, Findings::default())
 }
 
-fn parse(source: (Source, Vec<Raw>), id: &str, mut findings: Findings) -> Read {
+fn parse(source: (Source, Vec<Raw>), path: &Path, id: &str, mut findings: Findings) -> Read {
     let lines = lines::expand(source, id, &mut findings);
     let statements = tree::build(lines, &mut findings);
     let model = if findings.is_fatal() { Model::default() } else { read::model(statements, &mut findings) };
+    let model = Model { file: path.to_owned(), ..model };
     Read { model, findings }
 }
 

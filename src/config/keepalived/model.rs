@@ -4,10 +4,13 @@ use super::finding::At;
 use super::lvs::{ServerGroup, VirtualServer};
 use ipnet::IpNet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub struct Model {
+    /// That is read; others may be included.
+    pub file: PathBuf,
     pub global: Global,
     pub trackers: Vec<Tracker>,
     pub groups: Vec<Group>,

@@ -34,7 +34,6 @@ struct Wanted {
 }
 
 /// Rules come last, when the tables that they name are filled.
-#[must_use]
 pub fn ways_of(vip: &Vip) -> impl Iterator<Item = Way> {
     let routes = vip.routes.iter().cloned().map(Way::Route);
     routes.chain(vip.rules.iter().cloned().map(Way::Rule))

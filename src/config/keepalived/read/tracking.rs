@@ -179,7 +179,7 @@ fn most(s: &Statement, range: std::ops::RangeInclusive<i64>, findings: &mut Find
 fn script(s: &Statement, findings: &mut Findings) -> Option<Command> {
     let line = text(findings, s)?;
     if let Some(path) = line.strip_prefix('<') {
-        let words = ["test", "-r", path.trim()].map(str::to_owned).to_vec();
+        let words = ["/usr/bin/test", "-r", path.trim()].map(str::to_owned).to_vec();
         return Some(Command { at: s.at.clone(), words, user: None });
     }
     let words = command::split(line).unwrap_or_default();

@@ -163,7 +163,8 @@ impl Doc<'_> {
             return;
         };
         self.key("kind", "script");
-        self.key("command", command.words.clone());
+        let words = self.command(command);
+        self.key("command", words);
         self.key("user", command.user.clone().unwrap_or_else(|| self.node.script_user.clone()));
         let interval = self.bounded(tracker, "interval", *interval);
         self.span("interval", interval);

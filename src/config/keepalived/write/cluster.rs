@@ -2,7 +2,7 @@
 //! `--mode both`: VIPs on their way there, with the virtual routers that they come from.
 
 use super::super::finding::Kind;
-use super::super::model::{Instance, Model, Notify, Track};
+use super::super::model::{Instance, Model, Notify, Track, Way};
 use super::{Doc, MAX_NAME, is_vip_name, vrrp};
 use haclusterd_proto::cluster::MAX_VIPS;
 use std::time::Duration;
@@ -33,10 +33,12 @@ pub fn write_both(doc: &mut Doc<'_>, model: &Model) {
     let (instances, mail) = begin(doc, model);
     for instance in instances {
         let alone = !model.groups.iter().any(|group| group.has(&instance.name));
-        if !alone || instance.vmac.is_some() || instance.addresses.is_empty() {
+        let ways = !instance.routes.is_empty() || !instance.rules.is_empty();
+        let whole = instance.excluded.is_empty() && !instance.addresses.is_empty() && !ways;
+        if !alone || instance.vmac.is_some() || !whole {
             let what =
                 format!("{} goes over with an outage, and is a virtual router until then", instance.name);
-            let remedy = "no outage is for an instance in no sync group, and without a virtual MAC";
+            let remedy = "without an outage go instances in no sync group, with no virtual MAC, excluded addresses, routes or rules";
             doc.add(Kind::Missing, &instance.at, what, remedy);
             continue;
         }
@@ -207,18 +209,11 @@ fn write_vip(doc: &mut Doc<'_>, vip: &Vip<'_>, alert: bool) {
     if let Some(refresh) = first.garp_refresh.filter(|refresh| !refresh.is_zero()) {
         doc.span("announce_refresh", refresh.min(Duration::from_secs(3600)));
     }
-    for (key, legal) in [
-        ("routes", crate::config::legal_route as fn(&str) -> Result<(), String>),
-        ("rules", crate::config::legal_rule),
-    ] {
-        let ways: Vec<_> = vip
-            .instances
-            .iter()
-            .flat_map(|i| if key == "routes" { &i.routes } else { &i.rules })
-            .cloned()
-            .collect();
-        doc.ways(key, &ways, legal);
-    }
+    let all = |of: fn(&Instance) -> &Vec<Way>| -> Vec<Way> {
+        vip.instances.iter().flat_map(|instance| of(instance)).cloned().collect()
+    };
+    let ipv6 = vip.instances.iter().all(|instance| instance.is_ipv6());
+    doc.ways(&all(|instance| &instance.routes), &all(|instance| &instance.rules), ipv6);
     doc.notify(&vip.notify, alert);
 }
 

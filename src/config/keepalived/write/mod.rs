@@ -2,16 +2,22 @@
 
 mod checks;
 mod cluster;
+mod legal;
 mod vrrp;
 
 use super::finding::{At, Findings, Kind};
 use super::model::{Address, Command, Model, Notify, Way};
 use crate::config::parse::values::show;
+use crate::config::way;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
+
+/// Where programs are looked for that have no full name.
+const SYSTEM: [&str; 6] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -44,7 +50,8 @@ pub fn write(model: &Model, mode: Mode, node: &Node, findings: &mut Findings) ->
     }
     not_run_yet(model, doc.findings);
     doc.comments(&model.comments);
-    doc.text
+    let text = doc.text;
+    legal::keep(text, &model.file, findings)
 }
 
 fn not_run_yet(model: &Model, findings: &mut Findings) {
@@ -139,64 +146,86 @@ impl Doc<'_> {
         own
     }
 
-    /// In the form of the key `addresses`.
+    /// In the form of the key `addresses`: those that can be on that interface.
     fn addresses(&mut self, own: &[Address], interface: Option<&str>) -> Vec<String> {
         own.iter().filter_map(|address| self.address(address, interface)).collect()
     }
 
     fn address(&mut self, address: &Address, interface: Option<&str>) -> Option<String> {
         let ip = address.net.addr();
-        if !self.addresses.insert(ip) {
-            let what = format!("{ip} is there already, or is this host's own");
-            self.add(Kind::Missing, &address.at, what, "an address belongs to one VIP: remove one");
-            return None;
-        }
-        if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
-            self.add(
-                Kind::Missing,
-                &address.at,
-                format!("{ip} is no address for a VIP"),
-                "name one that clients can ask",
-            );
-            return None;
-        }
-        let dev = address.interface.as_deref().filter(|dev| Some(*dev) != interface);
-        let mut text = IpNet::new_assert(ip, address.net.prefix_len()).to_string();
-        if let Some(dev) = dev {
-            let _ = write!(text, " dev {dev}");
-        }
-        if let Some(label) = &address.label {
-            let place = dev.or(interface);
-            let fits =
-                place.is_none_or(|place| label.starts_with(place)) && label.len() <= 15 && ip.is_ipv4();
-            match fits {
-                true => drop(write!(text, " label {label}")),
-                false => {
-                    let remedy = "it must begin with the interface's name, have at most 15 characters, and is for IPv4";
-                    self.add(
-                        Kind::Differs,
-                        &address.at,
-                        format!("the label {label} of {ip} is left out"),
-                        remedy,
-                    );
-                }
+        let (what, remedy) = if !self.addresses.insert(ip) {
+            (
+                format!("{ip} is there already, or is this host's own"),
+                "an address belongs to one VIP: remove one",
+            )
+        } else if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
+            (format!("{ip} is no address for a VIP"), "name one that clients can ask")
+        } else {
+            let mut text = IpNet::new_assert(ip, address.net.prefix_len()).to_string();
+            let dev = address.interface.as_deref().filter(|dev| Some(*dev) != interface);
+            if let Some(dev) = dev {
+                let _ = write!(text, " dev {dev}");
             }
-        }
-        Some(text)
+            if let Some(label) = self.label(address, dev.or(interface)) {
+                let _ = write!(text, " label {label}");
+            }
+            return Some(text);
+        };
+        self.add(Kind::Missing, &address.at, what, remedy);
+        None
     }
 
-    fn ways(&mut self, key: &str, ways: &[Way], is_legal: fn(&str) -> Result<(), String>) {
+    fn label<'a>(&mut self, address: &'a Address, interface: Option<&str>) -> Option<&'a str> {
+        let label = address.label.as_deref()?;
+        let begins = interface.is_none_or(|interface| label.starts_with(interface));
+        if begins && label.len() <= 15 && address.net.addr().is_ipv4() {
+            return Some(label);
+        }
+        let what = format!("the label {label} of {} is left out", address.net.addr());
+        let remedy = "it must begin with the interface's name, have at most 15 characters, and is for IPv4";
+        self.add(Kind::Differs, &address.at, what, remedy);
+        None
+    }
+
+    /// `ipv6`: of which family what names no address is.
+    fn ways(&mut self, routes: &[Way], rules: &[Way], ipv6: bool) {
+        let legal = |way: &Way| way::route(&way.text, ipv6).map(drop);
+        self.legal_ways("routes", routes, legal);
+        let legal = |way: &Way| way::rule(&way.text, ipv6).map(drop);
+        self.legal_ways("rules", rules, legal);
+    }
+
+    fn legal_ways(&mut self, key: &str, ways: &[Way], legal: impl Fn(&Way) -> Result<(), String>) {
         let mut kept = Vec::new();
         for way in ways {
-            match is_legal(&way.text) {
+            match legal(way) {
                 Ok(()) => kept.push(way.text.clone()),
                 Err(why) => {
                     let what = format!("`{}` is not carried: {why}", way.text);
-                    self.add(Kind::Missing, &way.at, what, "write it in other words, or into a [[hook]]");
+                    let remedy =
+                        "write it in other words, or let notify_master and notify_backup set it with `ip`";
+                    self.add(Kind::Missing, &way.at, what, remedy);
                 }
             }
         }
         self.texts(key, kept);
+    }
+
+    /// keepalived looks programs up in the usual directories; here they have a full name.
+    fn command(&mut self, command: &Command) -> Vec<String> {
+        let Some((program, rest)) = command.words.split_first() else { return Vec::new() };
+        if program.starts_with('/') {
+            return command.words.clone();
+        }
+        let known = SYSTEM.iter().map(|dir| format!("{dir}/{program}"));
+        let found = known.filter(|_| !program.contains('/')).find(|path| Path::new(path).is_file());
+        let full = found.unwrap_or_else(|| {
+            let guess = format!("/usr/bin/{}", program.trim_start_matches("./"));
+            let what = format!("{program} is not found on this host, and written as {guess}");
+            self.add(Kind::Differs, &command.at, what, "write its full name");
+            guess
+        });
+        std::iter::once(full).chain(rest.iter().cloned()).collect()
     }
 
     fn notify(&mut self, notify: &Notify, alert: bool) {
@@ -209,9 +238,11 @@ impl Doc<'_> {
         ];
         let mut users = Vec::new();
         for (key, command) in all {
-            let Some(Command { words, user, at }) = command else { continue };
+            let Some(command) = command else { continue };
+            let words = self.command(command);
+            let Command { user, at, .. } = command;
             users.push((user.clone().unwrap_or_else(|| self.node.script_user.clone()), at.clone()));
-            self.key(key, words.clone());
+            self.key(key, words);
         }
         let Some((user, _)) = users.first().cloned() else { return self.alert(notify, alert) };
         self.key("notify_user", user.clone());
@@ -250,8 +281,8 @@ impl Doc<'_> {
         // As keepalived does; a relay on this host needs no more.
         self.key("tls", "none");
         let from = mail.from.clone().unwrap_or_else(|| format!("keepalived@{}", self.node.name));
-        self.key("from", from);
-        self.texts("to", mail.to.clone());
+        self.key("from", mailbox(&from));
+        self.texts("to", mail.to.iter().map(|to| mailbox(to)).collect());
         if let Some(hello) = &mail.hello {
             self.key("hello", hello.clone());
         }
@@ -269,9 +300,16 @@ impl Doc<'_> {
         self.table("[notify]", &[]);
         self.key("fifo", fifo.clone());
         if let Some(script) = &model.global.fifo_script {
-            self.key("fifo_script", script.words.clone());
+            let words = self.command(script);
+            self.key("fifo_script", words);
         }
     }
+}
+
+/// `Name <user@host>` without the name.
+fn mailbox(text: &str) -> String {
+    let inner = text.rsplit_once('<').and_then(|(_, rest)| rest.split_once('>'));
+    inner.map_or(text, |(inner, _)| inner).trim().to_owned()
 }
 
 fn is_vip_name(c: char) -> bool {

@@ -107,7 +107,7 @@ fn router(
     if i.master {
         doc.key("state", "master");
     }
-    doc.key("addresses", addresses);
+    doc.texts("addresses", addresses);
     doc.texts("excluded", excluded);
     secrets(doc, i, version);
     peers(doc, i);
@@ -139,8 +139,7 @@ fn router(
         doc.span("announce_refresh", refresh.min(Duration::from_secs(3600)));
     }
     doc.key("track", names.list(tracks));
-    doc.ways("routes", &i.routes, crate::config::legal_route);
-    doc.ways("rules", &i.rules, crate::config::legal_rule);
+    doc.ways(&i.routes, &i.rules, i.is_ipv6());
     doc.notify(&i.notify, alert);
 }
 
