@@ -69,15 +69,15 @@ const RULES: [(&str, &str); 6] = [
         "16384:\tfrom all to 192.0.2.0/24 fwmark 0x7 lookup 100 proto 112",
     ),
     (
-        "not from fd0a::/64 iif v7 priority 201 unreachable",
-        "201:\tnot from fd0a::/64 iif v7 [detached] unreachable proto 112",
+        "not from fd0a::/64 iif v7 priority 201 table 102",
+        "201:\tnot from fd0a::/64 iif v7 [detached] lookup 102 proto 112",
     ),
     (
         "fwmark 0x10/0xf0 oif v0 tos 16 ipproto tcp sport 80 dport 8000-8080 uidrange 0-99 priority 202 blackhole",
         "202:\tfrom all tos 0x10 fwmark 0x10/0xf0 oif v0 uidrange 0-99 ipproto tcp sport 80 dport 8000-8080 blackhole",
     ),
     ("suppress_prefixlength 0 table main priority 203", "203:\tfrom all lookup main suppress_prefixlength 0"),
-    ("from fd09::9 lookup 101 order 204", "204:\tfrom fd09::9 lookup 101 proto 112"),
+    ("from fd09::9 order 204 unreachable", "204:\tfrom fd09::9 unreachable proto 112"),
 ];
 
 #[test]

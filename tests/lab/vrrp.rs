@@ -6,6 +6,7 @@ mod cpu;
 mod elections;
 mod group;
 mod pair;
+mod places;
 mod way;
 
 use crate::alone;

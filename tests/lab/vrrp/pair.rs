@@ -73,6 +73,11 @@ pub struct Pair {
 impl Pair {
     /// With their priorities.
     pub fn form(start: Start, way: Way, ours: u8, theirs: u8) -> Pair {
+        Pair::form_with(start, way, &way.ours(ours), theirs)
+    }
+
+    /// With our configuration of the virtual router, and their priority.
+    pub fn form_with(start: Start, way: Way, ours: &str, theirs: u8) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let net = Net::new(2);
         if way.address().is_ipv6() {
@@ -80,7 +85,7 @@ impl Pair {
         }
         let mut node = Node::new(net, dir.path().join("lb1"), OURS);
         node.init_without_vip();
-        node.set_config(&(node.config() + &way.ours(ours)));
+        node.set_config(&(node.config() + ours));
         let other = start(net, dir.path().join("lb2"), way, theirs);
         let nginx = Nginx::new(net, dir.path().join("lb2/nginx"), THEIRS);
         node.start();
