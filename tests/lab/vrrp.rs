@@ -18,14 +18,13 @@ use way::{SECOND, V2, V3, V3_IPV6, Way};
 
 const IGNORE: &str = "/proc/sys/net/ipv4/conf/eth0/arp_ignore";
 
-const WAYS: [Way; 9] = [
+const WAYS: [Way; 8] = [
     V2,
     Way { name: "v2 PASS", password: Some("secret"), ..V2 },
     Way { name: "v2 AH", password: Some("secret"), ah: true, ..V2 },
     V3,
     Way { late: SECOND, ..V3_IPV6 },
     Way { name: "v3 unicast", unicast: true, ..V3 },
-    Way { name: "v2 unicast", unicast: true, ..V2 },
     VIRTUAL_MAC,
     Way { name: "v3 IPv6 virtual MAC", late: SECOND, mac: Some("00:00:5e:00:02:33"), ..V3_IPV6 },
 ];
@@ -148,28 +147,6 @@ fn a_virtual_mac_leaves_nothing_behind() {
         net.ip(OURS, "link delete vrrp.51");
         pair.until_on(OURS);
         assert!(there(), "it is made again");
-    });
-}
-
-#[test]
-fn excluded_addresses_move_along_and_are_not_advertised() {
-    alone(|| {
-        let mut pair = Pair::form(keepalived, V3, 100, 150);
-        pair.until_on(THEIRS);
-        let net = pair.net;
-        let has = || shown(&net.ip(OURS, "-6 -o address show dev eth0")).contains("fd00::100/64");
-        let more = "priority = 200\nexcluded = ['fd00::100/64']\naddresses";
-        let config = pair.ours.config().replace("priority = 100\naddresses", more);
-        assert!(config.contains("excluded"));
-        pair.reload(&config);
-        pair.until_on(OURS);
-        sleep(SECOND);
-        assert!(has(), "{}", pair.ours.log());
-        // It drops adverts with another number of addresses, and would take the address back.
-        pair.until_on(OURS);
-        pair.ours.signal(Signal::TERM);
-        pair.ours.reap();
-        assert!(!has());
     });
 }
 
