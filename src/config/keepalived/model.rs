@@ -163,6 +163,8 @@ pub struct Instance {
     pub advert_int: Option<(At, Duration)>,
     pub password: Option<String>,
     pub ah: bool,
+    /// Its kind is said; keepalived sends no password without.
+    pub authenticated: bool,
     pub addresses: Vec<Address>,
     pub excluded: Vec<Address>,
     pub routes: Vec<Way>,

@@ -84,6 +84,7 @@ fn empty(statement: &Statement, name: &str) -> Instance {
         advert_int: None,
         password: None,
         ah: false,
+        authenticated: false,
         addresses: Vec::new(),
         excluded: Vec::new(),
         routes: Vec::new(),
@@ -222,6 +223,7 @@ fn state(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
 }
 
 fn authentication(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
+    instance.authenticated |= matches!(s.arg(0), Some("PASS" | "AH"));
     match text(findings, s) {
         Some("AH") => instance.ah = true,
         Some("PASS") | None => {}

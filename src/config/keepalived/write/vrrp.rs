@@ -109,7 +109,7 @@ fn router(
     }
     doc.texts("addresses", addresses);
     doc.texts("excluded", excluded);
-    secrets(doc, i, version);
+    secrets(doc, i, version, i.strict.unwrap_or(global.strict));
     peers(doc, i);
     preemption(doc, i, global, priority);
     let strict = i.strict.unwrap_or(global.strict);
@@ -175,8 +175,17 @@ fn interval(doc: &mut Doc<'_>, i: &Instance, version: u8) -> Duration {
     can
 }
 
-fn secrets(doc: &mut Doc<'_>, i: &Instance, version: u8) {
+fn secrets(doc: &mut Doc<'_>, i: &Instance, version: u8, strict: bool) {
     let Some(password) = &i.password else { return };
+    let remedy = "keepalived sends none either; the hosts of a group must agree";
+    if !i.authenticated {
+        let what = format!("{}: its password is left out, for no known auth_type stands beside it", i.name);
+        return doc.add(Kind::Differs, &i.at, what, remedy);
+    }
+    if strict && version == 2 {
+        let what = format!("{}: its password is left out, for strict mode has no authentication", i.name);
+        return doc.add(Kind::Differs, &i.at, what, remedy);
+    }
     if version == 3 {
         let what = format!("{}: version 3 has no authentication", i.name);
         return doc.add(Kind::Invalid, &i.at, what, "keepalived leaves it out as well: remove it");
