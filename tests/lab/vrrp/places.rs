@@ -46,18 +46,33 @@ fn theirs(priority: u8) -> String {
 }
 
 /// Each host with a second cable, to the client.
-fn start(net: Net, dir: PathBuf, _: Way, priority: u8) -> Box<dyn Other> {
+fn cable(net: Net) {
     for host in [OURS, THEIRS] {
         net.ip(host, &format!("link add eth1 type veth peer name c{host} netns host{CLIENT}"));
         net.ip(host, "link set eth1 up");
         net.ip(CLIENT, &format!("link set c{host} up"));
         net.ip(CLIENT, &format!("address add 10.1.{host}.10/16 dev c{host}"));
     }
+}
+
+fn start(net: Net, dir: PathBuf, _: Way, priority: u8) -> Box<dyn Other> {
+    cable(net);
     Box::new(Keepalived::start(net, dir, THEIRS, &theirs(priority)))
+}
+
+fn start_with_mac(net: Net, dir: PathBuf, _: Way, priority: u8) -> Box<dyn Other> {
+    cable(net);
+    let config = theirs(priority).replace(" label eth0:web", "");
+    let config = config.replace(" interface eth0\n", " interface eth0\n use_vmac\n");
+    Box::new(Keepalived::start(net, dir, THEIRS, &config))
 }
 
 /// Of all that a master has, what this host has.
 fn shown(net: Net, host: usize) -> Vec<String> {
+    shown_of(&ALL, net, host)
+}
+
+fn shown_of(wanted: &[&str], net: Net, host: usize) -> Vec<String> {
     let read = |command: &str| String::from_utf8(net.ip(host, command).stdout).unwrap();
     let mut all = Vec::new();
     for line in read("-o address show").lines() {
@@ -68,7 +83,7 @@ fn shown(net: Net, host: usize) -> Vec<String> {
     }
     all.extend(read("rule show").lines().map(plain));
     all.extend(read("route show table all").lines().map(|line| plain(line).replace(" table 100", "")));
-    ALL.iter().filter(|wanted| all.contains(&(**wanted).into())).map(ToString::to_string).collect()
+    wanted.iter().filter(|wanted| all.contains(&(**wanted).into())).map(ToString::to_string).collect()
 }
 
 /// Without the mark of who put it there.
@@ -154,6 +169,32 @@ fn a_virtual_router_may_advertise_nothing() {
         pair.until_on(OURS);
         sleep(SECOND / 2);
         pair.until_on(OURS);
+    });
+}
+
+/// What names no interface is on the one with the virtual MAC, and what names one is there. keepalived leaves an address
+/// of the other family on the interface below.
+#[test]
+fn beside_a_virtual_mac_an_address_lies_where_it_is_said_to() {
+    alone(|| {
+        let all = |sixth| ["vrrp.51 10.0.0.100/24", sixth, "eth1 10.1.0.100/24", "blackhole 198.51.100.0/24"];
+        let (ours, theirs) = (all("vrrp.51 fd00::100/64"), all("eth0 fd00::100/64"));
+        let config = self::ours(150).replace(" label eth0:web", "") + "virtual_mac = true\n";
+        let mut pair = Pair::form_with(start_with_mac, V3, &config, 100);
+        let there = |pair: &Pair, host| {
+            pair.until_on(host);
+            sleep(SECOND / 2);
+            [shown_of(&ours, pair.net, OURS), shown_of(&theirs, pair.net, THEIRS)]
+        };
+        let (mine, yours) = ([ours.to_vec(), Vec::new()], [Vec::new(), theirs.to_vec()]);
+        assert_eq!(there(&pair, OURS), mine, "{}", pair.ours.log());
+        pair.net.ip(CLIENT, "neigh flush all");
+        let answer = pair.net.command(CLIENT, "ping").args(["-c1", "-W2", "fd00::100"]).output().unwrap();
+        assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stdout));
+        pair.stop_ours();
+        assert_eq!(there(&pair, THEIRS), yours, "{}", pair.theirs.log());
+        pair.ours.start();
+        assert_eq!(there(&pair, OURS), mine, "{}", pair.ours.log());
     });
 }
 
