@@ -8,6 +8,7 @@ pub mod fence;
 pub mod gates;
 pub mod gossip;
 pub mod hooks;
+mod http;
 pub mod identity;
 pub mod join;
 pub mod journal;

@@ -208,14 +208,14 @@ impl Ports {
         let (valid_for, gates) = (seconds(left), self.gates_of(vip, until));
         let addresses = self.seated(vip, valid_for);
         let places: Vec<_> = addresses.iter().map(|address| (address.ifindex, address.net)).collect();
-        let before = self.placed.get(&id).map(|placed| placed.places.clone());
-        let moved = before.as_ref() != Some(&places);
+        let moved = self.placed.get(&id).is_none_or(|placed| placed.places != places);
         if moved {
             self.warn_of_homeless(vip);
         }
         // First: from the moment that the address is there, the fence is to end it.
         self.gates.open(gates).await?;
-        let known = self.placed.insert(id, Placed { places, installed: None }).and_then(|p| p.installed);
+        let before = self.placed.insert(id, Placed { places, installed: None });
+        let (before, known) = before.map_or((None, None), |placed| (Some(placed.places), placed.installed));
         let known = known.filter(|_| !moved);
         let anew = known.is_none();
         let installed = match known {

@@ -4,10 +4,9 @@ use crate::alone;
 use crate::lab::{self, Seen};
 use crate::net::Net;
 use crate::node::Node;
-use crate::rival::{Keepalived, VIP};
+use crate::rival::{Check, Keepalived, VIP};
 use rustix::process::Signal;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -46,11 +45,7 @@ impl Hosts {
         let place = |host: usize| dir.path().join(format!("lb{host}"));
         let ours: Vec<Node> = (1..=3).map(|host| Node::new(net, place(host), host)).collect();
         let start = |host: usize| {
-            let script = place(host).join("chk_nginx");
-            let text =
-                format!("#!/bin/sh\nkill -0 \"$(cat {})\"\n", ours[host - 1].nginx.pid_file().display());
-            fs::write(&script, text).unwrap();
-            fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+            let script = Check::Process.write(place(host).join("chk_nginx"), &ours[host - 1].nginx);
             Keepalived::start(net, place(host).join("etc"), host, &config(host, &script))
         };
         let theirs = vec![start(1), start(2)];
@@ -70,7 +65,7 @@ impl Hosts {
     /// On that host alone.
     fn until_on(&self, host: usize) {
         let limit = Instant::now() + SECOND * 15;
-        while !(1..=2).all(|other| self.net.has(other, VIP) == (other == host)) {
+        while !self.net.has_alone(2, host, VIP) {
             let logs = || self.ours.iter().map(Node::log).chain(self.theirs.iter().map(Keepalived::log));
             assert!(
                 Instant::now() < limit,

@@ -110,6 +110,11 @@ impl Net {
         on_it.any(|line| !line.contains(MACVLAN)) || self.leads_on_macvlan(host)
     }
 
+    /// Of the first so many hosts, that one and no other has the address.
+    pub fn has_alone(self, hosts: usize, host: usize, address: IpAddr) -> bool {
+        (1..=hosts).all(|other| self.has(other, address) == (other == host))
+    }
+
     /// FRR leaves the address where it is and takes the carrier from its macvlan.
     pub fn leads_on_macvlan(self, host: usize) -> bool {
         let listed = self.ip(host, "-br link show type macvlan").stdout;

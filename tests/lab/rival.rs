@@ -68,9 +68,7 @@ impl Host {
     fn start(net: Net, dir: PathBuf, host: usize, check: Check, options: Options) -> Host {
         let mut nginx = Nginx::new(net, dir.join("nginx"), host);
         nginx.set(options);
-        let script = dir.join("check");
-        fs::write(&script, check.script(&nginx.pid_file())).unwrap();
-        fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+        let script = check.write(dir.join("check"), &nginx);
         let keepalived = Keepalived::start(net, dir, host, &config(host, &script));
         Host { nginx, keepalived }
     }
@@ -138,6 +136,13 @@ impl Drop for Keepalived {
 }
 
 impl Check {
+    /// As a program; where it is.
+    pub fn write(self, script: PathBuf, nginx: &Nginx) -> PathBuf {
+        fs::write(&script, self.script(&nginx.pid_file())).unwrap();
+        fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+        script
+    }
+
     fn script(self, pid_file: &Path) -> String {
         match self {
             Check::Process => format!("#!/bin/sh\nkill -0 \"$(cat {})\"\n", pid_file.display()),

@@ -422,9 +422,13 @@ const LISTS: [&str; 11] = [
     "track_bfd",
 ];
 
+pub fn is_list(key: &str) -> bool {
+    LISTS.contains(&key)
+}
+
 /// A block where one is needed, and none where none is.
 pub fn shape(statement: &Statement, block: bool, findings: &mut Findings) -> bool {
-    if let (true, Some(word)) = (block && LISTS.contains(&statement.key.as_str()), statement.arg(0)) {
+    if let (true, Some(word)) = (block && is_list(&statement.key), statement.arg(0)) {
         let what = format!("{} has no name, and {word} stands before its {{", statement.key);
         findings.add(Kind::Invalid, &statement.at, what, "remove the word, which is overlooked");
     }

@@ -62,18 +62,18 @@ fn parse(source: (Source, Vec<Raw>), path: &Path, id: &str, mut findings: Findin
 /// Virtual routers as the file says, and what is different or left out.
 pub fn load(path: &Path, id: &str, node: &Node) -> Result<(Config, Vec<String>), ConfigError> {
     let mut read = read(path, id);
-    let text = to_toml(&mut read, Mode::Vrrp, node);
-    if read.findings.is_fatal() {
-        let fatal = read.findings.all.iter().filter(|finding| finding.kind == Kind::Fatal);
-        return Err(ConfigError::Keepalived(fatal.map(ToString::to_string).collect::<Vec<_>>().join("\n")));
+    let (_, config) = write::write(&read.model, Mode::Vrrp, node, &mut read.findings);
+    let said = |is: fn(Kind) -> bool| -> Vec<String> {
+        read.findings.all.iter().filter(|finding| is(finding.kind)).map(ToString::to_string).collect()
+    };
+    match config.filter(|_| !read.findings.is_fatal()) {
+        Some(config) => Ok((config, said(|kind| kind != Kind::Note))),
+        None => Err(ConfigError::Keepalived(said(|kind| kind == Kind::Fatal).join("\n"))),
     }
-    let grave = read.findings.all.iter().filter(|finding| finding.kind != Kind::Note);
-    let advice = grave.map(ToString::to_string).collect();
-    Ok((Config::parse(&text, path)?, advice))
 }
 
 /// The haclusterd.toml of the same, in words that [`super::Config::parse`] takes.
 #[must_use]
 pub fn to_toml(read: &mut Read, mode: Mode, node: &Node) -> String {
-    write::write(&read.model, mode, node, &mut read.findings)
+    write::write(&read.model, mode, node, &mut read.findings).0
 }

@@ -149,8 +149,7 @@ pub struct Instance {
     pub at: At,
     pub comments: Vec<String>,
     pub name: String,
-    pub master: bool,
-    /// Whether that was said.
+    /// As master; `None`: it is not said.
     pub begins: Option<bool>,
     /// Where something for unicast alone is written.
     pub unicast: Option<At>,
@@ -181,4 +180,15 @@ pub struct Instance {
     pub garp_refresh: Option<Duration>,
     pub tracks: Vec<Track>,
     pub notify: Notify,
+}
+
+impl Instance {
+    pub fn is_master(&self) -> bool {
+        self.begins == Some(true)
+    }
+
+    /// keepalived's default is that of its state.
+    pub fn own_priority(&self) -> u8 {
+        self.priority.unwrap_or(if self.is_master() { 255 } else { 100 })
+    }
 }

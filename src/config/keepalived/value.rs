@@ -4,6 +4,7 @@ use super::command;
 use super::finding::{Findings, Kind};
 use super::model::Command;
 use super::tree::{Statement, Word};
+use ipnet::IpNet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -122,6 +123,17 @@ pub fn address(findings: &mut Findings, statement: &Statement, word: &str) -> Op
         );
     }
     address
+}
+
+/// Without a length, or with one that there is not, the address alone, as keepalived takes it.
+pub fn net(findings: &mut Findings, statement: &Statement, ip: IpAddr, length: Option<&str>) -> IpNet {
+    let whole = if ip.is_ipv4() { 32 } else { 128 };
+    let known = length.map_or(Some(whole), |text| text.parse().ok().filter(|length| *length <= whole));
+    if known.is_none() {
+        let what = format!("{ip}/{} has no such length", length.unwrap_or_default());
+        invalid(findings, statement, what, format!("/{whole} is taken: write 0 to {whole}"));
+    }
+    IpNet::new_assert(ip, known.unwrap_or(whole))
 }
 
 /// `KEY "CMD ARGS" [user [group]]`.

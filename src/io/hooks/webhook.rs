@@ -1,10 +1,11 @@
 //! A webhook: a message is posted, and any 2xx is success.
 
 use crate::config::hooks::Webhook;
+use crate::io::http;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::Request;
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
@@ -69,10 +70,7 @@ async fn exchange(
         .header("connection", "close")
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| error.to_string())?;
-    let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = shaken.map_err(|error| error.to_string())?;
-    let exchange = async {
-        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+    let judge = async |answer: Response<Incoming>| {
         let status = answer.status();
         if status.is_success() {
             return Ok(());
@@ -82,12 +80,7 @@ async fn exchange(
         let text = String::from_utf8_lossy(&body);
         Err(format!("answered {status}: {}", text.lines().next().unwrap_or_default().trim()))
     };
-    tokio::pin!(exchange);
-    tokio::select! {
-        done = &mut exchange => done,
-        // The connection may end before its last frame is read.
-        _ = connection => exchange.await,
-    }
+    http::exchange(stream, request, |error| error.to_string(), judge).await
 }
 
 #[cfg(test)]

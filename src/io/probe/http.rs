@@ -4,11 +4,11 @@ use super::{schedule, tls};
 use crate::config::{Check, Http};
 use crate::engine::health::Outcome;
 use crate::io::clock;
+use crate::io::http::exchange;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
-use hyper::Request;
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response};
 use rustls::ClientConfig;
 use std::io;
 use std::sync::Arc;
@@ -116,20 +116,12 @@ impl Client {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         warning: Option<String>,
     ) -> Result<Answer, Failure> {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        let exchange = async {
-            let answer = sender.send_request(self.request()?).await.map_err(broken)?;
+        let judge = async |answer: Response<Incoming>| {
             let status = answer.status().as_u16();
             let body = read(answer.into_body()).await.map_err(broken)?;
             self.judge(status, body, warning)
         };
-        tokio::pin!(exchange);
-        tokio::select! {
-            answer = &mut exchange => answer,
-            // The connection may end before its last frame is read.
-            _ = connection => exchange.await,
-        }
+        exchange(stream, self.request()?, broken, judge).await
     }
 
     fn request(&self) -> Result<Request<Empty<Bytes>>, Failure> {

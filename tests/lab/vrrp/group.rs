@@ -153,8 +153,7 @@ impl Group {
     /// Waits until the host has the address, and no other; how long it took.
     pub fn until_on(&self, host: usize) -> Duration {
         let begin = Instant::now();
-        let is_so = |other| self.net.has(other, self.way.address()) == (other == host);
-        while !(1..=self.members.len()).all(is_so) {
+        while !self.net.has_alone(self.members.len(), host, self.way.address()) {
             assert!(begin.elapsed() < PATIENCE, "not on host {host} alone\n{}", self.log());
             sleep(Duration::from_millis(10));
         }

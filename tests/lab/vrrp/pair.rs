@@ -94,7 +94,7 @@ impl Pair {
 
     pub fn until_on(&self, host: usize) {
         let limit = Instant::now() + Duration::from_secs(15);
-        let alone = |host| (1..=2).all(|other| self.net.has(other, self.way.address()) == (other == host));
+        let alone = |host| self.net.has_alone(2, host, self.way.address());
         // FRR is the master of IPv6 for some tenths of a second before it can say so, and another takes the address.
         let settled = if self.way.address().is_ipv6() { SECOND / 2 } else { Duration::ZERO };
         let mut since = None;

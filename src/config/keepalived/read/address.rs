@@ -3,8 +3,7 @@
 use super::super::finding::{Findings, Kind};
 use super::super::model::Address;
 use super::super::tree::Statement;
-use super::super::value::invalid;
-use ipnet::IpNet;
+use super::super::value::{invalid, net};
 use std::net::IpAddr;
 
 pub fn read(statement: &Statement, findings: &mut Findings) -> Option<Address> {
@@ -19,27 +18,13 @@ pub fn read(statement: &Statement, findings: &mut Findings) -> Option<Address> {
         );
         return None;
     };
-    let net = net(ip, length, statement, findings);
+    let net = net(findings, statement, ip, length);
     let mut address = Address { at: statement.at.clone(), net, interface: None, label: None };
     let mut words = statement.args.iter().map(|word| word.text.as_str());
     while let Some(word) = words.next() {
         attribute(&mut address, word, &mut words, statement, findings);
     }
     Some(address)
-}
-
-fn net(ip: IpAddr, length: Option<&str>, statement: &Statement, findings: &mut Findings) -> IpNet {
-    let whole = if ip.is_ipv4() { 32 } else { 128 };
-    let length = length.map_or(Some(whole), |text| text.parse().ok().filter(|length| *length <= whole));
-    if length.is_none() {
-        invalid(
-            findings,
-            statement,
-            format!("{} has no such length", statement.key),
-            format!("/{whole} is taken: write 0 to {whole}"),
-        );
-    }
-    IpNet::new_assert(ip, length.unwrap_or(whole))
 }
 
 fn attribute<'w>(

@@ -2,24 +2,11 @@
 
 use super::super::bfd;
 use super::super::finding::{Findings, Kind};
-use super::super::grammar::{AUTHENTICATION, INSTANCE, other, shape};
+use super::super::grammar::{AUTHENTICATION, INSTANCE, is_list, other, shape};
 use super::super::model::{Instance, Model, Notify};
 use super::super::tree::{Statement, Word};
 use super::super::value::{address, boolean, invalid, number, parse_number, seconds, text};
 use super::{address, all_comments, global, name, notify, tracking, way};
-
-const BLOCKS: [&str; 10] = [
-    "authentication",
-    "virtual_ipaddress",
-    "virtual_ipaddress_excluded",
-    "virtual_routes",
-    "virtual_rules",
-    "unicast_peer",
-    "track_interface",
-    "track_script",
-    "track_file",
-    "track_process",
-];
 
 pub fn read(model: &mut Model, statement: &Statement, findings: &mut Findings) {
     if let Some(second) = statement.arg(1) {
@@ -44,7 +31,7 @@ pub fn read(model: &mut Model, statement: &Statement, findings: &mut Findings) {
     let mut instance = empty(statement, name);
     for inner in statement.inner() {
         let key = inner.key.as_str();
-        if INSTANCE.read.contains(&key) && !shape(inner, BLOCKS.contains(&key), findings) {
+        if INSTANCE.read.contains(&key) && !shape(inner, is_block(key), findings) {
             continue;
         }
         match key {
@@ -58,8 +45,8 @@ pub fn read(model: &mut Model, statement: &Statement, findings: &mut Findings) {
             _ => one(&mut instance, inner, findings),
         }
     }
-    if instance.ah && instance.password.is_some() && instance.master {
-        instance.master = false;
+    if instance.ah && instance.password.is_some() && instance.is_master() {
+        instance.begins = Some(false);
         let what = format!("{}: with AH no instance begins as master", instance.name);
         findings.add(Kind::Invalid, &instance.at, what, "write state BACKUP, as keepalived takes it");
     }
@@ -67,12 +54,16 @@ pub fn read(model: &mut Model, statement: &Statement, findings: &mut Findings) {
     model.instances.push(instance);
 }
 
+fn is_block(key: &str) -> bool {
+    // Two that are no lists everywhere.
+    is_list(key) || matches!(key, "authentication" | "track_file")
+}
+
 fn empty(statement: &Statement, name: &str) -> Instance {
     Instance {
         at: statement.at.clone(),
         comments: all_comments(statement),
         name: name.to_owned(),
-        master: false,
         begins: None,
         unicast: None,
         xmit_base: None,
@@ -219,7 +210,6 @@ fn state(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
         return invalid(findings, s, "the state is given twice", remedy);
     }
     instance.begins = instance.begins.or(begins);
-    instance.master = instance.begins == Some(true);
 }
 
 fn authentication(instance: &mut Instance, s: &Statement, findings: &mut Findings) {

@@ -4,8 +4,7 @@
 use super::super::finding::{Findings, Kind};
 use super::super::model::Way;
 use super::super::tree::Statement;
-use super::super::value::{invalid, parse_number};
-use ipnet::IpNet;
+use super::super::value::{invalid, net, parse_number};
 use std::net::IpAddr;
 
 /// Words with a value, each with what it is in iproute2. Some are numbers.
@@ -119,16 +118,11 @@ impl<'s> Line<'s> {
     fn net(&mut self, text: &str) -> Option<String> {
         let (ip, length) = text.split_once('/').map_or((text, None), |(ip, n)| (ip, Some(n)));
         let ip = full(ip)?;
-        let whole = if ip.is_ipv6() { 128 } else { 32 };
-        let mut most = length.map_or(Some(whole), |n| n.parse().ok());
-        if most.is_none_or(|n| n > whole) {
-            self.bad(format!("{text} has no such length"), "keepalived takes the whole address");
-            most = Some(whole);
-        }
+        let net = net(self.findings, self.statement, ip, length);
         if self.ipv6.replace(ip.is_ipv6()).is_some_and(|ipv6| ipv6 != ip.is_ipv6()) {
             self.lose(format!("{} is IPv4 and IPv6 at once", self.statement.words()));
         }
-        Some(IpNet::new(ip, most.unwrap_or(whole)).ok()?.to_string())
+        Some(net.to_string())
     }
 
     fn done(self, words: Vec<String>) -> Option<Way> {

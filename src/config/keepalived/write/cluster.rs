@@ -86,16 +86,15 @@ fn usable<'m>(doc: &mut Doc<'_>, instances: &'m [Instance]) -> Vec<&'m Instance>
 
 /// The node's priority and interface.
 fn place(doc: &mut Doc<'_>, instances: &[&Instance]) {
-    let priority = |instance: &Instance| instance.priority.unwrap_or(if instance.master { 255 } else { 100 });
     let Some(first) = instances.first() else { return };
-    let own = priority(first).min(254);
+    let own = first.own_priority().min(254);
     doc.key("priority", i64::from(own));
     doc.key("interface", first.interface.clone().unwrap_or_default());
-    for other in instances.iter().filter(|other| priority(other) != own) {
+    for other in instances.iter().filter(|other| other.own_priority() != own) {
         let what = format!(
             "{} has the priority {}, and a node has one for all VIPs: {own}",
             other.name,
-            priority(other)
+            other.own_priority()
         );
         doc.add(
             Kind::Differs,
@@ -199,10 +198,10 @@ fn write_vip(doc: &mut Doc<'_>, vip: &Vip<'_>, alert: bool) {
     doc.key("name", name);
     doc.key("addresses", addresses);
     doc.key("interface", interface.unwrap_or_default());
-    if vip.instances.iter().any(|instance| instance.nopreempt.is_some() && !instance.master) {
+    if vip.instances.iter().any(|instance| instance.nopreempt.is_some() && !instance.is_master()) {
         doc.key("preempt", false);
     } else if let Some((_, delay)) =
-        first.preempt_delay.as_ref().filter(|(_, delay)| !delay.is_zero() && !first.master)
+        first.preempt_delay.as_ref().filter(|(_, delay)| !delay.is_zero() && !first.is_master())
     {
         doc.span("preempt_delay", *delay);
     }

@@ -9,11 +9,15 @@ use std::rc::Rc;
 /// Each finds twenty mistakes.
 const MAX_ROUNDS: usize = 30;
 
-/// The text without the lines that [`Config::parse`] refuses.
-pub fn keep(mut text: String, file: &Path, findings: &mut Findings) -> String {
+/// The text without the lines that [`Config::parse`] refuses, and what that makes of it. `None`: too much is refused.
+pub fn keep(mut text: String, file: &Path, findings: &mut Findings) -> (String, Option<Config>) {
     let at = At { file: Rc::new(file.to_owned()), line: 0 };
     for _ in 0..MAX_ROUNDS {
-        let Err(ConfigError::Bad { problems, .. }) = Config::parse(&text, file) else { return text };
+        let problems = match Config::parse(&text, file) {
+            Ok(config) => return (text, Some(config)),
+            Err(ConfigError::Bad { problems, .. }) => problems,
+            Err(ConfigError::Unreadable { .. } | ConfigError::Keepalived(_)) => break, // it is a text of ours
+        };
         let mut lost = BTreeSet::new();
         for problem in &problems {
             let (what, gone) = without(&text, problem);
@@ -30,7 +34,7 @@ pub fn keep(mut text: String, file: &Path, findings: &mut Findings) -> String {
         "more of it has no equivalent than can be told",
         "begin with a smaller file",
     );
-    text
+    (text, None)
 }
 
 /// What it stands in, and the lines to leave out: the one, or the table that lacks something.

@@ -8,7 +8,7 @@ mod vrrp;
 use super::finding::{At, Findings, Kind};
 use super::model::{Address, Command, Model, Notify, Way};
 use crate::config::parse::values::show;
-use crate::config::way;
+use crate::config::{Config, way};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Where programs are looked for that have no full name.
 const SYSTEM: [&str; 6] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
     /// Virtual routers, beside keepalived on other hosts.
     Vrrp,
@@ -38,8 +38,8 @@ pub struct Node {
     pub script_user: String,
 }
 
-/// Nothing of what is written is refused by [`crate::config::Config::parse`].
-pub fn write(model: &Model, mode: Mode, node: &Node, findings: &mut Findings) -> String {
+/// Nothing of what is written is refused by [`Config::parse`], which has made the other half of it. `None`: it was in vain.
+pub fn write(model: &Model, mode: Mode, node: &Node, findings: &mut Findings) -> (String, Option<Config>) {
     let mut doc =
         Doc { text: String::new(), node, findings, addresses: BTreeSet::new(), names: BTreeSet::new() };
     doc.addresses.insert(node.listen.ip());

@@ -100,11 +100,11 @@ fn router(
     doc.key("vrid", i64::from(i.vrid.unwrap_or_default()));
     let version = version(doc, global, i);
     doc.key("version", i64::from(version));
-    let priority = i.priority.unwrap_or(if i.master { 255 } else { 100 });
+    let priority = i.own_priority();
     doc.key("priority", i64::from(priority));
     let interval = interval(doc, i, version);
     doc.span("advert_interval", interval);
-    if i.master {
+    if i.is_master() {
         doc.key("state", "master");
     }
     doc.texts("addresses", addresses);
@@ -226,7 +226,7 @@ fn peers(doc: &mut Doc<'_>, i: &Instance) {
 
 /// Each of them needs an instance that begins as backup.
 fn preemption(doc: &mut Doc<'_>, i: &Instance, global: &Global, priority: u8) {
-    let eager = i.master || priority == 255;
+    let eager = i.is_master() || priority == 255;
     match &i.nopreempt {
         Some(at) if eager => {
             let what = format!("{}: nopreempt does nothing with state MASTER or priority 255", i.name);
