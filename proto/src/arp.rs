@@ -127,8 +127,8 @@ impl Repr {
         Repr::request(mac, Ipv4Addr::UNSPECIFIED, address)
     }
 
-    /// An ordinary question of `from` for `target`, to everybody. Its target learns the sender, and its answer
-    /// says so.
+    /// An ordinary question of `from` for `target`, to everybody. Its target learns the sender, also inside the lock
+    /// time, and its answer says so.
     #[must_use]
     pub fn request(mac: MacAddr, from: Ipv4Addr, target: Ipv4Addr) -> Repr {
         Repr {
@@ -139,6 +139,12 @@ impl Repr {
             target_mac: MacAddr::ZERO,
             target,
         }
+    }
+
+    /// The same to one host: nobody else is bothered.
+    #[must_use]
+    pub fn request_to(to: MacAddr, mac: MacAddr, from: Ipv4Addr, target: Ipv4Addr) -> Repr {
+        Repr { ethernet: Header { to, from: mac }, ..Repr::request(mac, from, target) }
     }
 }
 
@@ -175,6 +181,14 @@ mod tests {
         let request = Repr::request(A, Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 9, 0, 2));
         assert_eq!(request.emit(), bytes(ARPING)[..LEN]);
         assert_eq!(Repr::parse(&bytes(ARPING)), Ok(request));
+    }
+
+    #[test]
+    fn a_request_to_one_host_differs_by_its_destination_alone() {
+        let (from, target) = (VIP, Ipv4Addr::new(10, 9, 0, 2));
+        let frame = Repr::request_to(B, A, from, target).emit();
+        assert_eq!(frame[..6], B.0);
+        assert_eq!(frame[6..], Repr::request(A, from, target).emit()[6..]);
     }
 
     #[test]

@@ -188,6 +188,12 @@ pub struct Vip {
     pub since_ms: Option<u64>,
     /// What is left of the owner's lease; known on the owner only.
     pub lease_ms: Option<u64>,
+    /// Neighbours that were asked whether they know where it is, and those that acknowledged it, since this node took or
+    /// announced it last; known on the owner only.
+    pub neighbors_asked: Option<usize>,
+    pub neighbors_acked: Option<usize>,
+    /// Addresses of those that did not answer in time.
+    pub neighbors_silent: Vec<String>,
     /// Who would own it if the owner went.
     pub next: Option<String>,
     /// Why the owner owns it, or why nobody does.

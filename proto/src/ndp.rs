@@ -223,6 +223,26 @@ impl Repr {
         }
     }
 
+    /// "Where are you?", asked of `target` by `from`, which lets it know where `from` is: who is asked takes the source
+    /// link-layer option into its cache, in place of what it has there (RFC 4861, 7.2.3). `to`: where it is thought to
+    /// be; without, the question goes to its group.
+    #[must_use]
+    pub fn question(mac: MacAddr, from: Ipv6Addr, target: Ipv6Addr, to: Option<MacAddr>) -> Repr {
+        let group = solicited_node(target);
+        let mut options = vec![SOURCE_LINK_ADDRESS, 1];
+        options.extend(mac.0);
+        Repr {
+            ethernet: Header { to: to.unwrap_or(multicast_mac(group)), from: mac },
+            class_and_flow: 0,
+            from,
+            to: if to.is_some() { target } else { group },
+            kind: Kind::Solicitation,
+            flags: 0,
+            target,
+            options,
+        }
+    }
+
     /// "Does anybody have `address`?", asked by nobody: duplicate address detection (RFC 4862, 5.4.2).
     #[must_use]
     pub fn probe(mac: MacAddr, address: Ipv6Addr) -> Repr {
@@ -295,6 +315,20 @@ mod tests {
         assert_eq!(kernels.options.len(), 8);
         kernels.options.clear();
         assert_eq!(Repr::probe(A, vip()), kernels);
+    }
+
+    #[test]
+    fn a_question_says_where_its_asker_is() {
+        const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x0b]);
+        let peer = "fd00::1:2:3".parse().unwrap();
+        let frame = Repr::question(A, vip(), peer, Some(B)).emit();
+        let packet = Packet::check(&frame).unwrap();
+        assert_eq!((packet.ethernet().to, packet.to(), packet.from()), (B, peer, vip()));
+        assert_eq!(packet.link_address(SOURCE_LINK_ADDRESS), Some(A));
+        let frame = Repr::question(A, vip(), peer, None).emit();
+        let packet = Packet::check(&frame).unwrap();
+        assert_eq!(packet.to().to_string(), "ff02::1:ff02:3");
+        assert_eq!(packet.ethernet().to, MacAddr([0x33, 0x33, 0xff, 2, 0, 3]));
     }
 
     #[test]

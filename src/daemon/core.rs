@@ -261,6 +261,7 @@ impl Core {
                 self.done |= action == Action::Exit;
                 todo.extend(self.ports.perform(action).await);
             }
+            self.ports.verify();
         }
     }
 
@@ -306,6 +307,11 @@ impl Core {
             };
             vip.addresses = config.all().map(|address| address.net.to_string()).collect();
             vip.interface = config.seat().unwrap_or_default().to_owned();
+            if let Some(verdict) = self.ports.acknowledged(config.id) {
+                vip.neighbors_asked = Some(verdict.asked);
+                vip.neighbors_acked = Some(verdict.acked);
+                vip.neighbors_silent = verdict.silent.iter().map(ToString::to_string).collect();
+            }
         }
         let gates = self.ports.gates();
         snapshot.cluster.fence = gates.missing().is_none();
@@ -323,6 +329,15 @@ impl Core {
             ("fence_failures", gates.failures()),
             ("messages_oversize", self.ports.counters.oversize.load(Ordering::Relaxed)),
             ("frames_unsent", self.ports.counters.unsent.load(Ordering::Relaxed)),
+        ];
+        snapshot.counters.extend(counters.map(|(name, count)| (name.to_owned(), count)));
+        let (asked, dropped) = self.ports.verify_counts();
+        let counters = [
+            ("neighbors_asked", asked.asked),
+            ("neighbors_acked", asked.acked),
+            ("neighbors_silent", asked.silent),
+            ("neighbors_left_out", asked.left_out),
+            ("neighbors_answers_dropped", dropped),
         ];
         snapshot.counters.extend(counters.map(|(name, count)| (name.to_owned(), count)));
         for (name, count) in self.ports.vrrp_counters() {

@@ -136,6 +136,7 @@ pub(super) fn perform(
                 out.push(Action::Remove(vip));
             }
             Act::Announce => out.push(Action::Announce(vip)),
+            Act::Verify(what) => out.push(Action::Verify { vip, what }),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! A timer is a field; [`Engine::deadline`] is the next one. Every call first does what is due at `now`, so a flood
 //! of inputs starves no deadline and a late wake-up is just a large `now`.
 
+pub mod acks;
 mod ballot;
 pub mod claims;
 mod course;
@@ -50,7 +51,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 use time::{Instant, Timers};
-use vip::{Act, Vip};
+use vip::{Act, Verify, Vip};
 use voter::{Freed, Rules, Voter};
 use voters::{Candidate, Plan, Stored, Voters};
 
@@ -180,6 +181,11 @@ pub enum Action {
     Extend(Vec<(VipId, Instant)>),
     Remove(VipId),
     Announce(VipId),
+    /// Ask single neighbours in the VIP's name.
+    Verify {
+        vip: VipId,
+        what: Verify,
+    },
     /// Ask the wire who answers for the VIP.
     Probe(VipId),
     ProbeGateway,

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 impl Engine {
     /// `wall`: seconds since 1970, for the certificates' ends only. The edge adds addresses, counters and warnings
-    /// of its own.
+    /// of its own, and what it knows of the VIPs' neighbours.
     #[must_use]
     pub fn snapshot(&self, wall: i64, now: Instant) -> Snapshot {
         let mut members: Vec<Member> =
@@ -195,6 +195,9 @@ impl Engine {
             term: term.0,
             since_ms: node.map(|_| ms(now.since(vip.owner_since))),
             lease_ms: vip.until.filter(|_| mine).map(|until| ms(until.since(now))),
+            neighbors_asked: None,
+            neighbors_acked: None,
+            neighbors_silent: Vec::new(),
             next: next.map(|node| self.name_of(node)),
             why: self.why(vip, owner, now),
         }
@@ -240,6 +243,9 @@ impl Engine {
             term: 0,
             since_ms: Some(ms(now.since(router.since))),
             lease_ms: router.router.until().map(|until| ms(until.since(now))),
+            neighbors_asked: None,
+            neighbors_acked: None,
+            neighbors_silent: Vec::new(),
             next: None,
             why,
         }

@@ -7,13 +7,16 @@ use super::time::Instant;
 use serde::Serialize;
 use std::time::Duration;
 
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
 /// After the first round: close together against loss, then once a second past the neighbours' lock time.
-const ROUNDS: [Duration; 9] = {
-    const fn ms(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-    [ms(5), ms(20), ms(50), ms(120), ms(1000), ms(2000), ms(3000), ms(4000), ms(5000)]
-};
+const ROUNDS: [Duration; 9] =
+    [ms(5), ms(20), ms(50), ms(120), ms(1000), ms(2000), ms(3000), ms(4000), ms(5000)];
+/// The same of the questions to single neighbours, which end with an answer. After the last, nobody is asked any more.
+const QUESTIONS: [Duration; 11] =
+    [ms(5), ms(10), ms(20), ms(40), ms(80), ms(1000), ms(2000), ms(3000), ms(4000), ms(5000), ms(6000)];
 /// Between two attempts at the kernel, after one has failed.
 const RETRY: Duration = Duration::from_millis(100);
 /// The fence counts in the kernel's jiffies; to push it out by less is work for nothing.
@@ -33,6 +36,8 @@ enum State {
         since: Instant,
         rounds: usize,
         announce_at: Option<Instant>,
+        questions: usize,
+        ask_at: Option<Instant>,
         refresh_at: Instant,
     },
     Removing {
@@ -62,6 +67,19 @@ pub enum Act {
     },
     Remove,
     Announce,
+    Verify(Verify),
+}
+
+/// A verify ping is a question to one neighbour in the VIP's name, whose answer acknowledges that it knows where the VIP
+/// is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Verify {
+    /// Ask those that matter.
+    Begin,
+    /// Ask those that have not answered.
+    Again,
+    /// Wait for no answer any more.
+    End,
 }
 
 impl Vip {
@@ -95,7 +113,7 @@ impl Vip {
                 self.fenced = until;
                 vec![Act::Extend { until }]
             }
-            (State::Held { rounds, announce_at, refresh_at, .. }, Some(until)) => {
+            (State::Held { rounds, announce_at, questions, ask_at, refresh_at, .. }, Some(until)) => {
                 let mut acts = Vec::new();
                 if *refresh_at <= now || std::mem::take(&mut self.hurry) {
                     *refresh_at = now + renew;
@@ -106,9 +124,19 @@ impl Vip {
                     acts.push(Act::Extend { until });
                 }
                 if announce_at.is_some_and(|at| at <= now) {
-                    *announce_at = next_round(*rounds, self.refresh).map(|pause| now + pause);
+                    let refresh = (!self.refresh.is_zero()).then_some(self.refresh);
+                    *announce_at = pause_after(*rounds, &ROUNDS).or(refresh).map(|pause| now + pause);
                     *rounds += 1;
                     acts.push(Act::Announce);
+                }
+                if ask_at.is_some_and(|at| at <= now) {
+                    *ask_at = pause_after(*questions, &QUESTIONS).map(|pause| now + pause);
+                    acts.push(Act::Verify(match (*questions, *ask_at) {
+                        (0, _) => Verify::Begin,
+                        (_, Some(_)) => Verify::Again,
+                        (_, None) => Verify::End,
+                    }));
+                    *questions += 1;
                 }
                 acts
             }
@@ -139,8 +167,15 @@ impl Vip {
     pub fn installed(&mut self, ok: bool, renew: Duration, now: Instant) -> bool {
         match (&self.state, ok) {
             (State::Adding, true) => {
-                let (announce_at, refresh_at) = (Some(now), now + renew);
-                self.state = State::Held { since: now, rounds: 0, announce_at, refresh_at };
+                let (at, refresh_at) = (Some(now), now + renew);
+                self.state = State::Held {
+                    since: now,
+                    rounds: 0,
+                    announce_at: at,
+                    questions: 0,
+                    ask_at: at,
+                    refresh_at,
+                };
                 true
             }
             // Some of a group may have been added.
@@ -180,8 +215,9 @@ impl Vip {
 
     /// Announce once more from the start: after a link came back, or a conflict ended.
     pub fn announce_again(&mut self, now: Instant) {
-        if let State::Held { rounds, announce_at, .. } = &mut self.state {
+        if let State::Held { rounds, announce_at, questions, ask_at, .. } = &mut self.state {
             (*rounds, *announce_at) = (0, Some(now));
+            (*questions, *ask_at) = (0, Some(now));
         }
     }
 
@@ -196,7 +232,9 @@ impl Vip {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Held { announce_at, refresh_at, .. } => announce_at.into_iter().chain([refresh_at]).min(),
+            State::Held { announce_at, ask_at, refresh_at, .. } => {
+                announce_at.into_iter().chain(ask_at).chain([refresh_at]).min()
+            }
             State::Removing { retry_at } => retry_at,
             State::Lost { readd_at } => Some(readd_at),
             State::Absent | State::Adding => None,
@@ -204,12 +242,10 @@ impl Vip {
     }
 }
 
-/// `None`: no further round.
-fn next_round(done: usize, refresh: Duration) -> Option<Duration> {
-    match (ROUNDS.get(done), done.checked_sub(1).and_then(|last| ROUNDS.get(last))) {
-        (Some(next), last) => Some(next.saturating_sub(last.copied().unwrap_or_default())),
-        (None, _) => (!refresh.is_zero()).then_some(refresh),
-    }
+/// `None`: that was the last. `done`: the first, which is at once, not counted.
+fn pause_after(done: usize, rounds: &[Duration]) -> Option<Duration> {
+    let last = done.checked_sub(1).and_then(|last| rounds.get(last)).copied().unwrap_or_default();
+    rounds.get(done).map(|next| next.saturating_sub(last))
 }
 
 #[cfg(test)]
@@ -244,6 +280,32 @@ mod tests {
             [0, 5, 20, 50, 120, 1000, 2000, 3000, 4000, 5000, 35_000, 65_000]
         );
         assert_eq!(announcements(&mut held(Duration::ZERO), 60_000).len(), 10);
+    }
+
+    #[test]
+    fn neighbours_are_asked_for_five_seconds_and_waited_for_one_more() {
+        let mut vip = held(Duration::from_secs(30));
+        let mut said = Vec::new();
+        for ms in 0..20_000 {
+            let acts = vip.follow(Some(END), RENEW, at(ms));
+            said.extend(acts.into_iter().filter_map(|act| match act {
+                Act::Verify(what) => Some((ms, what)),
+                _ => None,
+            }));
+        }
+        let again = [5, 10, 20, 40, 80, 1000, 2000, 3000, 4000, 5000].map(|ms| (ms, Verify::Again));
+        let all: Vec<_> =
+            [(0, Verify::Begin)].into_iter().chain(again).chain([(6000, Verify::End)]).collect();
+        assert_eq!(said, all);
+        vip.announce_again(at(20_000));
+        assert!(vip.follow(Some(END), RENEW, at(20_000)).contains(&Act::Verify(Verify::Begin)));
+    }
+
+    #[test]
+    fn nobody_is_asked_in_the_name_of_what_is_not_ours_any_more() {
+        let mut vip = held(Duration::ZERO);
+        let acts: Vec<_> = (1..20_000).flat_map(|ms| vip.follow(None, RENEW, at(ms))).collect();
+        assert_eq!(acts, [Act::Remove]);
     }
 
     #[test]

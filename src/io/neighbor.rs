@@ -5,16 +5,18 @@
 //! sockets stay; they work again when it returns. A deleted interface takes them along.
 
 use super::watch_descriptor;
+use crate::engine::acks::Question;
 use arc_swap::ArcSwap;
 use haclusterd_proto::MacAddr;
 use haclusterd_proto::arp::{self, Operation};
 use haclusterd_proto::ethernet::BadFrame;
 use haclusterd_proto::ndp::{self, Kind as NdpKind};
 use rustix::io::Errno;
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 use std::collections::BTreeSet;
-use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::{self, IoSlice, Read};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::Interest;
@@ -44,8 +46,23 @@ pub enum ClaimKind {
     Probe,
 }
 
-/// Called by a reader task for every claim on a watched address: it must not block.
-pub type Claims = Arc<dyn Fn(Claim) + Send + Sync>;
+/// Called by a reader task for what is heard of watched addresses: none may block.
+pub trait Ears: Send + Sync {
+    fn claim(&self, claim: Claim);
+
+    /// `peer` answers this interface's question, which was asked by a watched address.
+    fn answer(&self, _asker: IpAddr, _peer: IpAddr) {}
+
+    /// `peer`, which is at `mac`, wants to know where a watched address is.
+    fn question(&self, _wanted: IpAddr, _peer: IpAddr, _mac: MacAddr) {}
+}
+
+/// Who is interested in nothing else.
+impl<F: Fn(Claim) + Send + Sync> Ears for F {
+    fn claim(&self, claim: Claim) {
+        self(claim);
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum NeighborError {
@@ -74,7 +91,7 @@ impl Neighbor {
         ifindex: u32,
         mac: MacAddr,
         watch: BTreeSet<IpAddr>,
-        claims: Claims,
+        ears: Arc<dyn Ears>,
     ) -> Result<Neighbor, NeighborError> {
         let failed = |verb| move |source| NeighborError::of(verb, ifindex, source);
         let arp = tap(ifindex, arp::ETHERTYPE).map_err(failed("open ARP"))?;
@@ -88,7 +105,7 @@ impl Neighbor {
             malformed: Arc::default(),
             readers: JoinSet::new(),
         };
-        for (tap, look) in [(&neighbor.arp, arp_claim as Look), (&neighbor.ndp, ndp_claim as Look)] {
+        for (tap, look) in [(&neighbor.arp, look_at_arp as Look), (&neighbor.ndp, look_at_ndp as Look)] {
             let reader = Reader {
                 ifindex,
                 mac,
@@ -96,14 +113,14 @@ impl Neighbor {
                 look,
                 watched: neighbor.watched.clone(),
                 malformed: neighbor.malformed.clone(),
-                claims: claims.clone(),
+                ears: ears.clone(),
             };
             neighbor.readers.spawn(reader.run());
         }
         Ok(neighbor)
     }
 
-    /// From now on, claims on these are reported, and on no others.
+    /// From now on, what is heard of these is reported, and of no others.
     pub fn watch(&self, addresses: BTreeSet<IpAddr>) {
         self.watched.store(Arc::new(addresses));
     }
@@ -125,10 +142,25 @@ impl Neighbor {
         }
     }
 
-    /// Asks `peer` in the name of `vip`. A peer that answers has learnt where `vip` is; watch its address to hear
-    /// the answer.
-    pub fn announce_to(&self, vip: Ipv4Addr, peer: Ipv4Addr) -> Result<(), NeighborError> {
-        self.send(&self.arp, &arp::Repr::request(self.mac, vip, peer).emit())
+    /// Asks each; how many questions went out. Who is asked learns where the asker is, also inside the lock time, and its
+    /// answer says so.
+    #[must_use]
+    pub fn ask(&self, questions: &[Question]) -> usize {
+        let (mut arp, mut ndp) = (Vec::new(), Vec::new());
+        for question in questions {
+            match (question.from, question.to) {
+                (IpAddr::V4(from), IpAddr::V4(to)) => {
+                    let to_all = || arp::Repr::request(self.mac, from, to);
+                    let to_one = |mac| arp::Repr::request_to(mac, self.mac, from, to);
+                    arp.push(question.mac.map_or_else(to_all, to_one).emit().to_vec());
+                }
+                (IpAddr::V6(from), IpAddr::V6(to)) => {
+                    ndp.push(ndp::Repr::question(self.mac, from, to, question.mac).emit());
+                }
+                _ => {} // there is no such question
+            }
+        }
+        send_all(&self.arp, &arp) + send_all(&self.ndp, &ndp)
     }
 
     /// Asks who has `addr`, without claiming it.
@@ -155,7 +187,22 @@ impl NeighborError {
     }
 }
 
-type Look = fn(&[u8]) -> Result<(IpAddr, MacAddr, ClaimKind), BadFrame>;
+type Look = fn(&[u8]) -> Result<Said, BadFrame>;
+
+/// What a frame says: `addr` is at `mac`, and beside it something of another address.
+struct Said {
+    addr: IpAddr,
+    mac: MacAddr,
+    kind: ClaimKind,
+    aside: Aside,
+}
+
+enum Aside {
+    Nothing,
+    /// It answers this address, which is at that hardware address.
+    Answers(IpAddr, MacAddr),
+    Asks(IpAddr),
+}
 
 struct Reader {
     ifindex: u32,
@@ -164,7 +211,7 @@ struct Reader {
     look: Look,
     watched: Arc<ArcSwap<BTreeSet<IpAddr>>>,
     malformed: Arc<AtomicU64>,
-    claims: Claims,
+    ears: Arc<dyn Ears>,
 }
 
 impl Reader {
@@ -183,39 +230,68 @@ impl Reader {
     }
 
     fn report(&self, frame: &[u8]) {
-        let Ok((addr, mac, kind)) = (self.look)(frame) else {
+        let Ok(Said { addr, mac, kind, aside }) = (self.look)(frame) else {
             self.malformed.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        if mac != self.mac && self.watched.load().contains(&addr) {
-            (self.claims)(Claim { addr, mac, ifindex: self.ifindex, kind });
+        if mac == self.mac {
+            return;
+        }
+        let watched = self.watched.load();
+        if watched.contains(&addr) {
+            self.ears.claim(Claim { addr, mac, ifindex: self.ifindex, kind });
+        }
+        match aside {
+            Aside::Answers(asker, to) if to == self.mac && watched.contains(&asker) => {
+                self.ears.answer(asker, addr);
+            }
+            Aside::Asks(wanted) if watched.contains(&wanted) => self.ears.question(wanted, addr, mac),
+            _ => {}
         }
     }
 }
 
-fn arp_claim(frame: &[u8]) -> Result<(IpAddr, MacAddr, ClaimKind), BadFrame> {
+fn look_at_arp(frame: &[u8]) -> Result<Said, BadFrame> {
     let packet = arp::Packet::check(frame)?;
     let (sender, target) = (packet.sender(), packet.target());
-    let (addr, kind) = match packet.operation() {
-        _ if sender.is_unspecified() => (target, ClaimKind::Probe),
-        Operation::Reply if sender != target => (sender, ClaimKind::Answer),
-        _ => (sender, ClaimKind::Announcement),
+    let (addr, kind, aside) = match packet.operation() {
+        _ if sender.is_unspecified() => (target, ClaimKind::Probe, Aside::Nothing),
+        _ if sender == target => (sender, ClaimKind::Announcement, Aside::Nothing),
+        Operation::Reply => (sender, ClaimKind::Answer, Aside::Answers(target.into(), packet.ethernet().to)),
+        Operation::Request => (sender, ClaimKind::Announcement, Aside::Asks(target.into())),
     };
-    Ok((addr.into(), packet.sender_mac(), kind))
+    Ok(Said { addr: addr.into(), mac: packet.sender_mac(), kind, aside })
 }
 
-fn ndp_claim(frame: &[u8]) -> Result<(IpAddr, MacAddr, ClaimKind), BadFrame> {
+fn look_at_ndp(frame: &[u8]) -> Result<Said, BadFrame> {
     let packet = ndp::Packet::check(frame)?;
-    let from = packet.ethernet().from;
-    let (addr, mac, kind) = match packet.kind() {
+    let (ethernet, target) = (packet.ethernet(), packet.target());
+    let (addr, mac, kind, aside) = match packet.kind() {
         NdpKind::Advertisement if packet.solicited() => {
-            (packet.target(), packet.target_mac(), ClaimKind::Answer)
+            let aside = Aside::Answers(packet.to().into(), ethernet.to);
+            (target, packet.target_mac(), ClaimKind::Answer, aside)
         }
-        NdpKind::Advertisement => (packet.target(), packet.target_mac(), ClaimKind::Announcement),
-        NdpKind::Solicitation if packet.from().is_unspecified() => (packet.target(), from, ClaimKind::Probe),
-        NdpKind::Solicitation => (packet.from(), from, ClaimKind::Announcement),
+        NdpKind::Advertisement => (target, packet.target_mac(), ClaimKind::Announcement, Aside::Nothing),
+        NdpKind::Solicitation if packet.from().is_unspecified() => {
+            (target, ethernet.from, ClaimKind::Probe, Aside::Nothing)
+        }
+        NdpKind::Solicitation => {
+            (packet.from(), ethernet.from, ClaimKind::Announcement, Aside::Asks(target.into()))
+        }
     };
-    Ok((addr.into(), mac, kind))
+    Ok(Said { addr: addr.into(), mac, kind, aside })
+}
+
+/// In one call of the kernel. What it does not take is not tried again: how many went out.
+fn send_all(tap: &AsyncFd<Socket>, frames: &[Vec<u8>]) -> usize {
+    if frames.is_empty() {
+        return 0;
+    }
+    let slices: Vec<[IoSlice<'_>; 1]> = frames.iter().map(|frame| [IoSlice::new(frame)]).collect();
+    let mut controls: Vec<_> = frames.iter().map(|_| SendAncillaryBuffer::default()).collect();
+    let parts = slices.iter().zip(&mut controls);
+    let mut messages: Vec<MMsgHdr<'_>> = parts.map(|(slice, control)| MMsgHdr::new(slice, control)).collect();
+    sendmmsg(tap.get_ref(), &mut messages, SendFlags::empty()).unwrap_or(0)
 }
 
 /// A socket for the frames of one protocol that come in on one interface. It is bound to the protocol, so that

@@ -9,6 +9,7 @@
 
 pub mod macvlan;
 mod monitor;
+mod neighbors;
 pub mod way;
 
 use futures::TryStreamExt;

@@ -4,18 +4,20 @@
 //! Everything that could take longer (disk, signing) goes to the other thread through [`Ports::work`].
 
 mod faces;
+mod verify;
 mod ways;
 
 pub use faces::wanted;
 pub use ways::ways_of;
 
 use self::faces::Faces;
+use self::verify::Verifier;
 use self::ways::Ways;
 use super::adverts::Adverts;
 use super::clock;
 use super::fence::{Gate, deaf};
 use super::gates::Gates;
-use super::neighbor::{Claim, ClaimKind, Neighbor, NeighborError};
+use super::neighbor::{Neighbor, NeighborError};
 use super::netlink::{self, Installed, Kernel};
 use super::quic::Transport;
 use super::virtual_macs::{Made, VirtualMacs};
@@ -62,7 +64,7 @@ pub type Inputs = Arc<dyn Fn(Input) + Send + Sync>;
 pub struct Counters {
     /// Messages that did not fit a packet.
     pub oversize: AtomicU64,
-    /// Announcements and probes that could not be sent.
+    /// Announcements, questions and probes that could not be sent.
     pub unsent: AtomicU64,
 }
 
@@ -90,6 +92,7 @@ pub struct Ports {
     adverts: Adverts,
     faces: Faces,
     ways: Ways,
+    verifier: Verifier,
     gateway: Option<IpAddr>,
     /// This host's own addresses, as they came.
     own: Vec<(u32, IpNet)>,
@@ -126,6 +129,7 @@ impl Ports {
             adverts: Adverts::new(config.routers.clone(), inputs.clone()),
             faces: Faces::new(virtual_macs),
             ways: Ways::default(),
+            verifier: Verifier::default(),
             gateway: config.cluster.gateway,
             own: Vec::new(),
             links: BTreeMap::new(),
@@ -158,6 +162,7 @@ impl Ports {
                 return Some(Input::Removed { vip, result });
             }
             Action::Announce(vip) => self.each_address(vip, &Neighbor::announce),
+            Action::Verify { vip, what } => self.verifier.want(vip, what),
             Action::Probe(vip) => self.each_address(vip, &Neighbor::probe),
             Action::ProbeGateway => self.probe_gateway(),
             Action::Vrrp { vip, priority } => self.advertise(vip, priority),
@@ -200,6 +205,9 @@ impl Ports {
     }
 
     async fn install(&mut self, id: VipId, until: Instant) -> Result<(), String> {
+        if !self.placed.contains_key(&id) {
+            self.look_around(id);
+        }
         let Some((vip, _)) = self.place(id) else { return Err(GONE.into()) };
         let left = until.since(clock::now());
         if left.is_zero() {
@@ -275,6 +283,7 @@ impl Ports {
     }
 
     async fn remove(&mut self, id: VipId) -> Result<(), String> {
+        self.verifier.forget(id);
         let Some(Placed { places, .. }) = self.placed.get(&id) else {
             self.ways.remove(&self.kernel, id).await;
             self.faces.remove(id);
@@ -356,9 +365,11 @@ impl Ports {
     }
 
     fn tally(&self, sent: bool) {
-        if !sent {
-            self.counters.unsent.fetch_add(1, Ordering::Relaxed);
-        }
+        self.tally_many(usize::from(!sent));
+    }
+
+    fn tally_many(&self, unsent: usize) {
+        self.counters.unsent.fetch_add(unsent as u64, Ordering::Relaxed);
     }
 
     fn place(&self, id: VipId) -> Option<(&Vip, &Link)> {
@@ -475,6 +486,7 @@ impl Ports {
         self.routers.clone_from(&config.routers);
         self.adverts.reconfigure(config.routers.clone());
         self.gateway = config.cluster.gateway;
+        self.verifier.keep(&self.vips);
         let names: Vec<String> = self.links.keys().cloned().collect();
         for name in names {
             if let Some(link) = self.links.get_mut(&name) {
@@ -541,15 +553,9 @@ impl Ports {
         if link.neighbor.is_some() || !link.up {
             return;
         }
-        let inputs = self.inputs.clone();
         let addresses: BTreeSet<IpAddr> = watch.keys().copied().collect();
-        let report = Arc::new(move |claim: Claim| match watch.get(&claim.addr) {
-            _ if claim.kind == ClaimKind::Probe => {}
-            Some(Some(vip)) => inputs(Input::Claim { vip: *vip, mac: claim.mac }),
-            Some(None) => inputs(Input::GatewayAnswered),
-            None => {}
-        });
-        match Neighbor::open(link.index, mac, addresses, report) {
+        let ear = Arc::new(self.verifier.ear(watch, self.inputs.clone()));
+        match Neighbor::open(link.index, mac, addresses, ear) {
             Ok(neighbor) => link.neighbor = Some(neighbor),
             Err(error) => tracing::warn!("{name}: {error}"),
         }

@@ -42,7 +42,7 @@ const LEFT_OUT: [(&str, &[&str]); 9] = [
     ("Peer", &["record", "since", "was_alive"]),
     ("Owner", &["since"]),
     // How often an address was announced.
-    ("Held", &["since", "rounds", "announce_at"]),
+    ("Held", &["since", "rounds", "announce_at", "questions", "ask_at"]),
     // When an advert was sent matters only to its answer: the packet says it.
     ("Lease", &["sent"]),
 ];

@@ -3,6 +3,7 @@
 use crate::engine::elect::Owner;
 use crate::engine::health::Outcome;
 use crate::engine::time::Instant;
+use crate::engine::vip::Verify;
 use crate::engine::{Action, Config, Input};
 use crate::io::journal::Header;
 use haclusterd_proto::cluster::{Message, VoterSet};
@@ -139,6 +140,14 @@ impl Book {
                 (Some(*vip), false, format!("remove {}", self.vip(*vip)))
             }
             Action::Announce(vip) => (Some(*vip), false, format!("announce {}", self.vip(*vip))),
+            Action::Verify { vip, what } => {
+                let text = match what {
+                    Verify::Begin => "ask the neighbours whether they know",
+                    Verify::Again => "ask those that have not answered about",
+                    Verify::End => "wait no longer for answers about",
+                };
+                (Some(*vip), *what == Verify::Again, format!("{text} {}", self.vip(*vip)))
+            }
             Action::Probe(vip) => (Some(*vip), true, format!("probe {}", self.vip(*vip))),
             Action::Vrrp { vip, priority } => {
                 (Some(*vip), true, format!("advertise {}, priority {priority}", self.vip(*vip)))
