@@ -1,9 +1,10 @@
 //! `haclusterd import`: a keepalived.conf becomes a haclusterd.toml. `haclusterd run --keepalived-conf` runs it as it is.
 
-use super::init::{begin, write_config};
+use super::init::{begin, replace_config, write_config};
 use super::{FAILED, fail, print};
-use crate::config::keepalived::{Finding, Findings, Kind, Mode, Node, read, to_toml};
+use crate::config::keepalived::{Finding, Findings, Kind, Mode, Node, Read, read, to_toml};
 use crate::config::{self, Source};
+use crate::io::command::trust;
 use crate::io::identity::{self, Identity};
 use haclusterd_proto::Role;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -60,6 +61,7 @@ pub(super) fn run(args: &Args) -> u8 {
     let node = Node { name, listen: args.listen.unwrap_or(NOWHERE), script_user: script_user() };
     let mut read = read(&args.file, &id);
     let text = to_toml(&mut read, args.mode, &node);
+    look_at_programs(&mut read, &node);
     let warnings = report(&read.findings, args.quiet);
     if read.findings.is_fatal() || args.strict && warnings > 0 {
         print::complain("nothing is written");
@@ -68,7 +70,7 @@ pub(super) fn run(args: &Args) -> u8 {
     match &args.output {
         None => print::say(&text),
         Some(path) => {
-            let written = if args.force { replace(path, &text) } else { write_config(path, &text) };
+            let written = if args.force { replace_config(path, &text) } else { write_config(path, &text) };
             if let Err(error) = written {
                 return fail(&error);
             }
@@ -77,12 +79,22 @@ pub(super) fn run(args: &Args) -> u8 {
     0
 }
 
-/// All of it or nothing: a daemon may read it at any moment.
-fn replace(path: &Path, text: &str) -> Result<(), String> {
-    let aside = path.with_extension("toml.new");
-    let _ = std::fs::remove_file(&aside);
-    write_config(&aside, text)?;
-    std::fs::rename(&aside, path).map_err(|error| format!("{}: cannot be replaced: {error}", path.display()))
+/// What would be refused when its time comes is told now.
+fn look_at_programs(read: &mut Read, node: &Node) {
+    for command in read.model.commands() {
+        let Some(program) = command.words.first().map(Path::new).filter(|path| path.is_absolute()) else {
+            continue; // the system's own
+        };
+        let user = command.user.as_deref().unwrap_or(&node.script_user);
+        if program.symlink_metadata().is_err() {
+            let what = format!("{} is not on this host", program.display());
+            read.findings.add(Kind::Note, &command.at, what, "bring it along to where this is run");
+        } else if let Err(reason) = trust(program, user) {
+            let (what, remedy) =
+                reason.split_once(": ").unwrap_or((&reason, "mend that before it is needed"));
+            read.findings.add(Kind::Missing, &command.at, what, remedy);
+        }
+    }
 }
 
 /// How many warnings there are.

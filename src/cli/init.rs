@@ -59,6 +59,18 @@ pub(super) fn begin(dir: &Path, name: &str, role: Role) -> Result<String, String
     Ok(identity.cluster.to_string().chars().take(8).collect())
 }
 
+/// All of it or nothing: a daemon may read it at any moment. Who may read it stays as it was.
+pub(super) fn replace_config(path: &Path, text: &str) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: cannot be replaced: {error}", path.display());
+    let aside = path.with_extension("toml.new");
+    let _ = fs::remove_file(&aside);
+    write_config(&aside, text)?;
+    if let Ok(old) = path.metadata() {
+        fs::set_permissions(&aside, old.permissions()).map_err(failed)?;
+    }
+    fs::rename(&aside, path).map_err(failed)
+}
+
 /// A file that is there stays as it is.
 pub(super) fn write_config(path: &Path, text: &str) -> Result<(), String> {
     let failed = |what: &str, error: std::io::Error| format!("{}: {what}: {error}", path.display());

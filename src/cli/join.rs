@@ -1,6 +1,6 @@
 //! `haclusterd join`: this host enters a cluster.
 
-use super::init::write_config;
+use super::init::{replace_config, write_config};
 use super::{FAILED, NodeArgs, Paths, fail, print};
 use crate::config::{self, Config, NewNode, Node};
 use crate::io::identity;
@@ -75,10 +75,13 @@ fn prepare(args: &Args, paths: &Paths) -> Result<(Token, Option<NewNode>, Node),
 /// The file that is there, with where the cluster is found; and whether it could be written.
 fn with_seeds(path: &Path, seeds: &[SocketAddr]) -> (String, Result<(), String>) {
     let line = format!("seeds = {:?}\n", seeds.iter().map(ToString::to_string).collect::<Vec<_>>());
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return (line, Err(format!("{}: {error}", path.display()))),
+    };
     let named = text.lines().any(|line| line.trim_start().starts_with("seeds"));
     let text = if named { text } else { text.replacen("[node]\n", &format!("[node]\n{line}"), 1) };
-    let written = std::fs::write(path, &text).map_err(|error| format!("{}: {error}", path.display()));
+    let written = replace_config(path, &text);
     (text, written)
 }
 

@@ -89,6 +89,11 @@ impl Account {
     }
 }
 
+/// Whether it will be run as that user, as far as this host can tell.
+pub fn trust(program: &Path, user: &str) -> Result<(), String> {
+    refuse_foreign(&program.to_string_lossy(), Account::find_with_group(user)?)
+}
+
 /// A program that others may change would run their code: neither it nor a directory above it may be theirs.
 pub(super) fn refuse_foreign(program: &str, account: Account) -> Result<(), String> {
     if !program.contains('/') {

@@ -2,7 +2,7 @@
 
 pub mod adverts;
 pub mod clock;
-mod command;
+pub mod command;
 pub mod control;
 pub mod fence;
 pub mod gates;

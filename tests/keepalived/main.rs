@@ -5,6 +5,7 @@
 mod corpus;
 mod mutation;
 mod oracle;
+mod told;
 mod verdict;
 
 #[path = "../netns/mod.rs"]

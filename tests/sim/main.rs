@@ -193,7 +193,7 @@ fn no_course_of_events_gives_a_vip_two_owners() {
         assert!(world.violations.is_empty(), "seed {seed}: {:#?}", world.violations);
         return;
     }
-    let seeds = number("SIM_SEEDS").unwrap_or(2000);
+    let seeds = number("SIM_SEEDS").unwrap_or(1000);
     let start = number("SIM_FIRST").unwrap_or(0);
     let threads: Vec<_> = (0..2)
         .map(|part| {

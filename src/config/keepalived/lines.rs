@@ -58,6 +58,14 @@ fn block_definition(code: &str) -> Option<String> {
     value.is_empty().then(|| name.to_owned())
 }
 
+/// A backslash at the end of a line joins nothing, and becomes a part of the last word.
+fn joined(code: String) -> String {
+    match code.strip_suffix('\\') {
+        Some(rest) => format!("{}\\", rest.trim_end_matches(is_space)),
+        None => code,
+    }
+}
+
 /// Up to the first line that does not go on.
 fn block(raw: &mut impl Iterator<Item = Raw>) -> String {
     let mut text = String::new();
@@ -111,7 +119,7 @@ impl Expansion<'_> {
                         self.definitions.insert(name, text);
                     }
                 }
-                _ => self.line(line.code, &line.at, &line.dir, depth),
+                _ => self.line(joined(line.code), &line.at, &line.dir, depth),
             }
         }
     }
@@ -165,7 +173,10 @@ impl Expansion<'_> {
             self.repeat(text, at, todo);
         } else if let Some(whole) = self.substituted(text, at) {
             // Each line of it is looked at anew.
-            todo.extend(whole.split('\n').rev().map(|line| Todo::Text(line.into())));
+            match whole.contains('\n') {
+                true => todo.extend(whole.split('\n').rev().map(|line| Todo::Text(line.into()))),
+                false => todo.push(Todo::Text(joined(whole).into())),
+            }
         } else if !text.is_empty() && !self.findings.is_fatal() {
             return Some(text);
         }

@@ -3,7 +3,7 @@
 use super::finding::At;
 use super::lvs::{ServerGroup, VirtualServer};
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub struct Global {
 
 #[derive(Debug, Default)]
 pub struct Mail {
-    pub to: Vec<String>,
+    pub to: Vec<(At, String)>,
     pub from: Option<String>,
     /// Host and port.
     pub server: Option<(String, u16)>,
@@ -72,6 +72,8 @@ pub struct Tracker {
 pub enum Watch {
     Script {
         command: Command,
+        /// Whether somebody answers there, instead of the command.
+        tcp: Option<SocketAddr>,
         interval: Duration,
         timeout: Option<Duration>,
         rise: u32,
@@ -180,6 +182,58 @@ pub struct Instance {
     pub garp_refresh: Option<Duration>,
     pub tracks: Vec<Track>,
     pub notify: Notify,
+}
+
+impl Model {
+    /// Everything that it has run.
+    pub fn commands(&self) -> impl Iterator<Item = &Command> {
+        let scripts = self.trackers.iter().filter_map(|tracker| match &tracker.watch {
+            Watch::Script { command, tcp: None, .. } => Some(command),
+            _ => None,
+        });
+        let notify = self.instances.iter().map(|instance| &instance.notify);
+        let notify = notify.chain(self.groups.iter().map(|group| &group.notify));
+        let programs = notify.flat_map(|notify| notify.programs().map(|(_, command)| command));
+        scripts.chain(programs).chain(&self.global.fifo_script)
+    }
+}
+
+impl Notify {
+    /// Each with its key here.
+    pub fn programs(&self) -> impl Iterator<Item = (&'static str, &Command)> {
+        let all = [
+            ("notify_master", &self.master),
+            ("notify_backup", &self.backup),
+            ("notify_fault", &self.fault),
+            ("notify_stop", &self.stop),
+            ("notify", &self.any),
+        ];
+        all.into_iter().filter_map(|(key, command)| Some((key, command.as_ref()?)))
+    }
+
+    /// What this one says, and the other where it says nothing.
+    pub fn or(&self, other: &Notify) -> Notify {
+        let (own, other) = (self.clone(), other.clone());
+        Notify {
+            master: own.master.or(other.master),
+            backup: own.backup.or(other.backup),
+            fault: own.fault.or(other.fault),
+            stop: own.stop.or(other.stop),
+            any: own.any.or(other.any),
+            smtp_alert: own.smtp_alert.or(other.smtp_alert),
+        }
+    }
+}
+
+impl Group {
+    pub fn has(&self, instance: &str) -> bool {
+        self.members.iter().any(|(_, member)| member == instance)
+    }
+
+    /// Of one, nothing moves together.
+    pub fn is_alone(&self) -> bool {
+        self.members.len() < 2
+    }
 }
 
 impl Instance {

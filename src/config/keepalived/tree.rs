@@ -58,7 +58,12 @@ pub fn build(lines: Vec<Line>, findings: &mut Findings) -> Vec<Statement> {
         let opened = builder.levels.iter().rev().nth(1).and_then(|level| level.last());
         let opened =
             opened.map_or(String::new(), |one| format!(": that of {} in line {}", one.key, one.at.line));
-        builder.findings.add(Kind::Fatal, &at, format!("a }} is missing{opened}"), "close the block");
+        // What is in a block and cannot be shows where the block was to end.
+        let remedy = match builder.levels[1..].iter().flatten().find(|inner| stands_alone(&inner.key)) {
+            Some(first) => format!("close the block above {} in line {}", first.words(), first.at.line),
+            None => "close the block".to_owned(),
+        };
+        builder.findings.add(Kind::Fatal, &at, format!("a }} is missing{opened}"), remedy);
     }
     builder.levels.swap_remove(0)
 }
@@ -174,8 +179,23 @@ impl Builder<'_> {
     }
 }
 
+fn stands_alone(key: &str) -> bool {
+    matches!(
+        key,
+        "global_defs"
+            | "vrrp_instance"
+            | "vrrp_script"
+            | "vrrp_sync_group"
+            | "vrrp_track_process"
+            | "vrrp_track_file"
+            | "virtual_server"
+            | "virtual_server_group"
+            | "bfd_instance"
+    )
+}
+
 /// These are read again as a command with its arguments, so their quotes may be single, and escapes stay.
-fn names_a_command(key: &str) -> bool {
+pub fn names_a_command(key: &str) -> bool {
     matches!(
         key,
         "script"

@@ -3,7 +3,7 @@
 use super::command;
 use super::finding::{Findings, Kind};
 use super::model::Command;
-use super::tree::{Statement, Word};
+use super::tree::{Statement, Word, names_a_command};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -37,11 +37,26 @@ pub fn invalid(
 /// A value that must be there; keepalived does not start without.
 pub fn text<'s>(findings: &mut Findings, statement: &'s Statement) -> Option<&'s str> {
     let value = statement.arg(0);
-    if value.is_none() {
-        let what = format!("{} has no value", statement.key);
-        findings.add(Kind::Fatal, &statement.at, what, "write one, or remove the line");
+    match value {
+        None => {
+            let what = format!("{} has no value", statement.key);
+            findings.add(Kind::Fatal, &statement.at, what, "write one, or remove the line");
+        }
+        Some(word) if is_undefined(word) && !names_a_command(&statement.key) => {
+            let what = format!("{} {word}: nothing above defines {word}", statement.key);
+            let remedy = "keepalived takes it as it is written: define it, or write the value";
+            findings.add(Kind::Differs, &statement.at, what, remedy);
+        }
+        Some(_) => {}
     }
     value
+}
+
+/// It names a definition, and would not be here if there were one.
+fn is_undefined(word: &str) -> bool {
+    let name = word.strip_prefix('$').unwrap_or_default();
+    let name = name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name);
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// `None`, which is noted: it is none, or out of range.
@@ -50,7 +65,7 @@ pub fn number(findings: &mut Findings, statement: &Statement, range: RangeInclus
     let value = parse_number(word).filter(|n| range.contains(n));
     if value.is_none() {
         let remedy = format!(
-            "write a number from {} to {}; keepalived goes on by its default",
+            "write a number from {} to {}; keepalived overlooks it as well",
             range.start(),
             range.end()
         );
@@ -84,7 +99,7 @@ pub fn seconds(
     let value = decimal(word).filter(|n| range.contains(n));
     if value.is_none() {
         let remedy = format!(
-            "write seconds from {} to {}; keepalived goes on by its default",
+            "write seconds from {} to {}; keepalived overlooks it as well",
             range.start(),
             range.end()
         );

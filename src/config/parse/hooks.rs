@@ -189,10 +189,14 @@ fn security(word: &str) -> Parsed<Security> {
     }
 }
 
-fn mailbox(text: &str) -> Parsed<String> {
+pub(in crate::config) fn is_mailbox(text: &str) -> bool {
     let parts = text.rsplit_once('@').filter(|(local, domain)| !local.is_empty() && !domain.is_empty());
-    let ok = parts.is_some() && text.len() <= 254 && text.bytes().all(|byte| byte.is_ascii_graphic());
-    ok.then(|| text.to_owned())
+    parts.is_some() && text.len() <= 254 && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn mailbox(text: &str) -> Parsed<String> {
+    is_mailbox(text)
+        .then(|| text.to_owned())
         .ok_or_else(|| Fault::new(format!("{text:?} is no mail address"), "write it as admin@example.com"))
 }
 

@@ -56,10 +56,10 @@ fn mail(global: &mut Global, s: &Statement, findings: &mut Findings) {
                     "write an address a line, or remove it",
                 );
             }
-            let lines = s.inner().iter();
-            global.mail.to.extend(lines.flat_map(|line| {
-                std::iter::once(line.key.clone()).chain(line.args.iter().map(|word| word.text.clone()))
-            }));
+            for line in s.inner() {
+                let words = std::iter::once(&line.key).chain(line.args.iter().map(|word| &word.text));
+                global.mail.to.extend(words.map(|word| (line.at.clone(), word.clone())));
+            }
         }
         "notification_email_from" => global.mail.from = text(findings, s).map(str::to_owned),
         "smtp_helo_name" => global.mail.hello = text(findings, s).map(str::to_owned),

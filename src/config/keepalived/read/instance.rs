@@ -257,7 +257,13 @@ fn addresses(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
 
 /// keepalived overlooks a prefix length.
 fn host(findings: &mut Findings, s: &Statement, word: &str) -> Option<std::net::IpAddr> {
-    address(findings, s, word.split('/').next().unwrap_or(word))
+    let host = address(findings, s, word.split('/').next().unwrap_or(word))?;
+    if host.is_multicast() || host.is_unspecified() {
+        let what = format!("{host} is no host's address, and is left out");
+        findings.add(Kind::Missing, &s.at, what, "name a host by its own address");
+        return None;
+    }
+    Some(host)
 }
 
 fn is_interface(name: &str, s: &Statement, findings: &mut Findings) -> bool {
@@ -270,8 +276,34 @@ fn is_interface(name: &str, s: &Statement, findings: &mut Findings) -> bool {
 }
 
 fn vmac(instance: &mut Instance, s: &Statement, findings: &mut Findings) {
-    let name = s.arg(0).filter(|word| !word.contains(':')).map(str::to_owned);
-    instance.vmac = Some(name.filter(|name| is_interface(name, s, findings)));
+    instance.vmac = Some(None);
+    for word in s.args.iter().map(|word| &word.text) {
+        if let Some(mac) = mac(word) {
+            let remedy = "leave it out: the standard's is the same on all hosts, as clients need it";
+            match mac[0] & 1 {
+                1 => invalid(
+                    findings,
+                    s,
+                    format!("{word} is a multicast MAC"),
+                    "keepalived overlooks it as well: remove it",
+                ),
+                _ => findings.add(
+                    Kind::Missing,
+                    &s.at,
+                    format!("a MAC of one's own ({word}) has no equivalent"),
+                    remedy,
+                ),
+            }
+        } else if is_interface(word, s, findings) {
+            instance.vmac = Some(Some(word.clone()));
+        }
+    }
+}
+
+fn mac(word: &str) -> Option<[u8; 6]> {
+    let bytes: Vec<u8> =
+        word.split(':').map(|part| u8::from_str_radix(part, 16).ok()).collect::<Option<_>>()?;
+    bytes.try_into().ok()
 }
 
 fn peer(instance: &mut Instance, line: &Statement, findings: &mut Findings) {
@@ -333,11 +365,13 @@ fn complete(instance: &Instance, s: &Statement, findings: &mut Findings) {
         );
     }
     if instance.addresses.is_empty() {
-        invalid(
-            findings,
-            s,
-            format!("{name} has no address in virtual_ipaddress"),
-            "write one; those in virtual_ipaddress_excluded are not advertised",
-        );
+        let (what, remedy) = match instance.excluded.is_empty() {
+            false => ("", "it advertises none: those in virtual_ipaddress_excluded are not told"),
+            true => (
+                " and is left out, with what it tracks and notifies",
+                "keepalived elects a master of nothing: give it an address",
+            ),
+        };
+        invalid(findings, s, format!("{name} has no address in virtual_ipaddress{what}"), remedy);
     }
 }

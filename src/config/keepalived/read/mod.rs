@@ -58,12 +58,10 @@ fn all_comments(statement: &Statement) -> Vec<String> {
 
 fn name<'s>(statement: &'s Statement, findings: &mut Findings) -> Option<&'s str> {
     if statement.arg(0).is_none() {
-        invalid(
-            findings,
-            statement,
-            format!("{} has no name", statement.key),
-            "write one after it; the block is left out",
-        );
+        let what = format!("{} has no name", statement.key);
+        let spared = matches!(statement.key.as_str(), "vrrp_instance" | "vrrp_sync_group");
+        let kind = if spared { Kind::Invalid } else { Kind::Fatal }; // keepalived does not start
+        findings.add(kind, &statement.at, what, "write one after it, or remove the block");
     }
     statement.arg(0)
 }
@@ -102,15 +100,13 @@ fn settle(model: &mut Model, findings: &mut Findings) {
             }
             !taken
         });
-        if group.members.len() < 2 {
-            let what = format!("the sync group {} has fewer than two instances", group.name);
-            findings.add(
-                Kind::Invalid,
-                &group.at,
-                what,
-                "a group is for two and more: remove it, or name the others",
-            );
-        }
+        let (what, remedy) = match group.members.len() {
+            0 => ("no instance", "it is left out: remove it, or name its instances"),
+            1 => ("one instance alone", "what it tracks and notifies counts all the same: name the others"),
+            _ => continue,
+        };
+        let what = format!("the sync group {} has {what}", group.name);
+        findings.add(Kind::Invalid, &group.at, what, remedy);
     }
 }
 

@@ -7,6 +7,7 @@ use super::super::model::{Command, Model, Track, TrackKind, Tracker, Watch};
 use super::super::tree::Statement;
 use super::super::value::{self, invalid, number, parse_number, seconds, text};
 use super::{all_comments, name};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// `vrrp_script`, `vrrp_track_process`, `track_file`.
@@ -59,6 +60,7 @@ fn empty(kind: &str) -> Watch {
                 words: Vec::new(),
                 user: None,
             },
+            tcp: None,
             interval: Duration::from_secs(1),
             timeout: None,
             rise: 1,
@@ -104,8 +106,9 @@ fn part(tracker: &mut Tracker, s: &Statement, findings: &mut Findings) {
         return;
     }
     match &mut tracker.watch {
-        Watch::Script { command, interval, timeout, rise, fall, init_fail } => match s.key.as_str() {
+        Watch::Script { command, tcp, interval, timeout, rise, fall, init_fail } => match s.key.as_str() {
             "script" => {
+                *tcp = port(s, findings);
                 let user = command.user.take();
                 if let Some(own) = script(s, findings) {
                     *command = own;
@@ -192,6 +195,17 @@ fn script(s: &Statement, findings: &mut Findings) -> Option<Command> {
         findings.add(Kind::Differs, &s.at, what, "put the command and its arguments into one pair of quotes");
     }
     Some(Command { at: s.at.clone(), words, user: None })
+}
+
+/// `script "</dev/tcp/HOST/PORT"`, in bash's words.
+fn port(s: &Statement, findings: &mut Findings) -> Option<SocketAddr> {
+    let (host, port) = s.arg(0)?.strip_prefix('<')?.trim().strip_prefix("/dev/tcp/")?.split_once('/')?;
+    let host = if host == "localhost" { "127.0.0.1" } else { host };
+    let socket = SocketAddr::new(host.parse().ok()?, port.parse().ok().filter(|port| *port > 0)?);
+    let what =
+        format!("keepalived looks for a file /dev/tcp/{host}/{port}, so this script never succeeds there");
+    findings.add(Kind::Differs, &s.at, what, "it becomes a check of kind \"tcp\", as it was meant");
+    Some(socket)
 }
 
 /// The lines of a `track_…` block.

@@ -1,7 +1,7 @@
 //! `[[check]]` tables, and what each virtual router tracks of them.
 
 use super::super::finding::Kind;
-use super::super::model::{Group, Instance, Model, Track, TrackKind, Tracker, Watch};
+use super::super::model::{Instance, Model, Track, TrackKind, Tracker, Watch};
 use super::Doc;
 use haclusterd_proto::member::{MAX_CHECK_NAME, MAX_CHECKS};
 use std::collections::BTreeMap;
@@ -31,12 +31,6 @@ impl Names {
 
 fn key(kind: TrackKind, name: &str) -> (u8, String) {
     (kind as u8, name.to_owned())
-}
-
-impl Group {
-    pub fn has(&self, instance: &str) -> bool {
-        self.members.len() > 1 && self.members.iter().any(|(_, member)| member == instance)
-    }
 }
 
 impl Doc<'_> {
@@ -159,13 +153,18 @@ impl Doc<'_> {
     }
 
     fn script(&mut self, tracker: &Tracker) {
-        let Watch::Script { command, interval, timeout, rise, fall, init_fail } = &tracker.watch else {
+        let Watch::Script { command, tcp, interval, timeout, rise, fall, init_fail } = &tracker.watch else {
             return;
         };
-        self.key("kind", "script");
-        let words = self.command(command);
-        self.key("command", words);
-        self.key("user", command.user.clone().unwrap_or_else(|| self.node.script_user.clone()));
+        if let Some(socket) = tcp {
+            self.key("kind", "tcp");
+            self.key("address", socket.to_string());
+        } else {
+            self.key("kind", "script");
+            let words = self.command(command);
+            self.key("command", words);
+            self.key("user", command.user.clone().unwrap_or_else(|| self.node.script_user.clone()));
+        }
         let interval = self.bounded(tracker, "interval", *interval);
         self.span("interval", interval);
         if let Some(timeout) = timeout {
@@ -231,6 +230,13 @@ impl Doc<'_> {
             self.key("reverse", true);
         }
     }
+}
+
+/// Its own or the check's, or what is usual for its kind.
+pub fn weight(model: &Model, track: &Track) -> i32 {
+    let known = tracker(model, track);
+    let usual = known.map_or(0, |known| if matches!(known.watch, Watch::Script { .. }) { 0 } else { 1 });
+    track.weight.or_else(|| known?.weight).unwrap_or(usual)
 }
 
 fn tracker<'m>(model: &'m Model, track: &Track) -> Option<&'m Tracker> {

@@ -2,7 +2,7 @@
 //! `--mode both`: VIPs on their way there, with the virtual routers that they come from.
 
 use super::super::finding::Kind;
-use super::super::model::{Instance, Model, Notify, Track, Way};
+use super::super::model::{Group, Instance, Model, Notify, Track, Way};
 use super::{Doc, MAX_NAME, is_vip_name, vrrp};
 use haclusterd_proto::cluster::MAX_VIPS;
 use std::time::Duration;
@@ -12,7 +12,7 @@ const ON_THE_WAY: &str = "-vrrp";
 
 pub fn write(doc: &mut Doc<'_>, model: &Model) {
     let (instances, mail) = begin(doc, model);
-    for (at, vip) in together(model, &instances).into_iter().enumerate() {
+    for (at, vip) in together(doc, model, &instances).into_iter().enumerate() {
         if at == MAX_VIPS {
             doc.add(
                 Kind::Missing,
@@ -32,7 +32,7 @@ pub fn write(doc: &mut Doc<'_>, model: &Model) {
 pub fn write_both(doc: &mut Doc<'_>, model: &Model) {
     let (instances, mail) = begin(doc, model);
     for instance in instances {
-        let alone = !model.groups.iter().any(|group| group.has(&instance.name));
+        let alone = model.groups.iter().all(|group| group.is_alone() || !group.has(&instance.name));
         let ways = !instance.routes.is_empty() || !instance.rules.is_empty();
         let whole = instance.excluded.is_empty() && !instance.addresses.is_empty() && !ways;
         if !alone || instance.vmac.is_some() || !whole {
@@ -146,10 +146,14 @@ struct Vip<'m> {
     notify: Notify,
 }
 
-fn together<'m>(model: &Model, instances: &[&'m Instance]) -> Vec<Vip<'m>> {
+fn together<'m>(doc: &mut Doc<'_>, model: &Model, instances: &[&'m Instance]) -> Vec<Vip<'m>> {
     let mut vips: Vec<Vip<'m>> = Vec::new();
     for instance in instances {
         let group = model.groups.iter().find(|group| group.has(&instance.name));
+        if let Some(group) = group.filter(|group| group.is_alone()) {
+            vips.push(of_one(doc, instance, group));
+            continue;
+        }
         let name = group.map_or(&instance.name, |group| &group.name);
         match vips.iter_mut().find(|vip| vip.name == *name) {
             Some(vip) => vip.instances.push(instance),
@@ -164,6 +168,22 @@ fn together<'m>(model: &Model, instances: &[&'m Instance]) -> Vec<Vip<'m>> {
     vips
 }
 
+/// It tells for its group as well.
+fn of_one<'m>(doc: &mut Doc<'_>, instance: &'m Instance, group: &Group) -> Vip<'m> {
+    let own: Vec<&str> = instance.notify.programs().map(|(key, _)| key).collect();
+    for (key, command) in group.notify.programs().filter(|(key, _)| own.contains(key)) {
+        let what =
+            format!("{key} of the sync group {} is left out: {} has one too", group.name, instance.name);
+        doc.add(Kind::Missing, &command.at, what, "let one program do both");
+    }
+    Vip {
+        name: instance.name.clone(),
+        instances: vec![instance],
+        comments: group.comments.clone(),
+        notify: instance.notify.or(&group.notify),
+    }
+}
+
 fn write_vip(doc: &mut Doc<'_>, vip: &Vip<'_>, alert: bool) {
     let first = vip.instances[0];
     let interface = first.interface.as_deref();
@@ -175,9 +195,7 @@ fn write_vip(doc: &mut Doc<'_>, vip: &Vip<'_>, alert: bool) {
             addresses.extend(doc.address(&address, interface));
         }
         let own = &instance.notify;
-        if vip.instances.len() > 1
-            && (own.master.is_some() || own.backup.is_some() || own.fault.is_some() || own.any.is_some())
-        {
+        if vip.instances.len() > 1 && own.programs().next().is_some() {
             let what =
                 format!("{}: its own notifies are left out, those of the group are carried", instance.name);
             doc.add(Kind::Missing, &instance.at, what, "let the group's do both");

@@ -3,10 +3,11 @@
 mod checks;
 mod cluster;
 mod legal;
+mod tell;
 mod vrrp;
 
 use super::finding::{At, Findings, Kind};
-use super::model::{Address, Command, Model, Notify, Way};
+use super::model::{Address, Command, Model, Way};
 use crate::config::parse::values::show;
 use crate::config::{Config, way};
 use ipnet::IpNet;
@@ -228,88 +229,12 @@ impl Doc<'_> {
         std::iter::once(full).chain(rest.iter().cloned()).collect()
     }
 
-    fn notify(&mut self, notify: &Notify, alert: bool) {
-        let all = [
-            ("notify_master", &notify.master),
-            ("notify_backup", &notify.backup),
-            ("notify_fault", &notify.fault),
-            ("notify_stop", &notify.stop),
-            ("notify", &notify.any),
-        ];
-        let mut users = Vec::new();
-        for (key, command) in all {
-            let Some(command) = command else { continue };
-            let words = self.command(command);
-            let Command { user, at, .. } = command;
-            users.push((user.clone().unwrap_or_else(|| self.node.script_user.clone()), at.clone()));
-            self.key(key, words);
-        }
-        let Some((user, _)) = users.first().cloned() else { return self.alert(notify, alert) };
-        self.key("notify_user", user.clone());
-        for (other, at) in users.into_iter().filter(|(other, _)| *other != user) {
-            self.add(
-                Kind::Differs,
-                &at,
-                format!("all of these run as {user}, also this one, which ran as {other}"),
-                "let them run as one user",
-            );
-        }
-        self.alert(notify, alert);
-    }
-
-    fn alert(&mut self, notify: &Notify, default: bool) {
-        if notify.smtp_alert.unwrap_or(default) {
-            self.key("smtp_alert", true);
-        }
-    }
-
     fn head(&mut self, model: &Model) {
         let _ = writeln!(self.text, "# Made of a keepalived.conf. After a change: haclusterd check");
         self.table("[node]", &model.global.comments);
         self.key("name", self.node.name.clone());
         self.key("listen", self.node.listen.to_string());
     }
-
-    /// Whether anybody is to be written to.
-    fn mail(&mut self, model: &Model) -> bool {
-        let global = &model.global;
-        let mail = &global.mail;
-        let Some((host, port)) = mail.server.as_ref().filter(|_| !mail.to.is_empty()) else { return false };
-        let server = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        self.table("[mail]", &[]);
-        self.key("server", server);
-        // As keepalived does; a relay on this host needs no more.
-        self.key("tls", "none");
-        let from = mail.from.clone().unwrap_or_else(|| format!("keepalived@{}", self.node.name));
-        self.key("from", mailbox(&from));
-        self.texts("to", mail.to.iter().map(|to| mailbox(to)).collect());
-        if let Some(hello) = &mail.hello {
-            self.key("hello", hello.clone());
-        }
-        if let Some(id) = &global.router_id {
-            self.key("router_id", id.clone());
-        }
-        if let Some(timeout) = mail.timeout {
-            self.span("timeout", timeout);
-        }
-        true
-    }
-
-    fn fifo(&mut self, model: &Model) {
-        let Some(fifo) = &model.global.fifo else { return };
-        self.table("[notify]", &[]);
-        self.key("fifo", fifo.clone());
-        if let Some(script) = &model.global.fifo_script {
-            let words = self.command(script);
-            self.key("fifo_script", words);
-        }
-    }
-}
-
-/// `Name <user@host>` without the name.
-fn mailbox(text: &str) -> String {
-    let inner = text.rsplit_once('<').and_then(|(_, rest)| rest.split_once('>'));
-    inner.map_or(text, |(inner, _)| inner).trim().to_owned()
 }
 
 fn is_vip_name(c: char) -> bool {

@@ -1,8 +1,8 @@
 //! `--mode vrrp`: a virtual router for each instance, which speaks as keepalived did.
 
 use super::super::finding::Kind;
-use super::super::model::{Global, Instance, Model, Track};
-use super::checks::Names;
+use super::super::model::{Global, Instance, Model, Track, TrackKind};
+use super::checks::{Names, weight};
 use super::{Doc, MAX_NAME, is_vip_name};
 use std::time::Duration;
 
@@ -16,17 +16,12 @@ pub fn write(doc: &mut Doc<'_>, model: &Model) {
 /// `end`: of their names.
 pub fn routers(doc: &mut Doc<'_>, model: &Model, mail: bool, end: &str) {
     let instances: Vec<&Instance> = usable(doc, &model.instances);
-    let tracks: Vec<Vec<Track>> = instances.iter().map(|instance| doc.tracks(model, instance)).collect();
+    let tracks: Vec<Vec<Track>> = instances.iter().map(|instance| tracks(doc, model, instance)).collect();
     let names = doc.checks(model, tracks.iter().flatten(), false);
     let alert = mail && model.global.smtp_alert.unwrap_or(false);
-    for group in model.groups.iter().filter(|group| group.members.len() > 1) {
+    for group in model.groups.iter().filter(|group| !group.members.is_empty()) {
         let notify = &group.notify;
-        if notify.master.is_some()
-            || notify.backup.is_some()
-            || notify.fault.is_some()
-            || notify.any.is_some()
-            || notify.smtp_alert == Some(true)
-        {
+        if notify.programs().next().is_some() || notify.smtp_alert == Some(true) {
             doc.table("[[group]]", &group.comments);
             doc.key("name", group.name.clone());
             doc.notify(notify, false);
@@ -35,6 +30,23 @@ pub fn routers(doc: &mut Doc<'_>, model: &Model, mail: bool, end: &str) {
     for (instance, tracks) in instances.into_iter().zip(&tracks) {
         router(doc, model, instance, (tracks, &names), alert, end);
     }
+}
+
+/// The address owner's priority never changes, so nothing with a weight counts for it.
+fn tracks(doc: &mut Doc<'_>, model: &Model, instance: &Instance) -> Vec<Track> {
+    let mut tracks = doc.tracks(model, instance);
+    if instance.own_priority() == 255 {
+        tracks.retain(|track| {
+            let counts = track.kind == TrackKind::Process || weight(model, track) == 0;
+            if !counts {
+                let what = format!("{}: {} is not tracked, for 255 is no sum", instance.name, track.name);
+                let remedy = "keepalived overlooks it as well: write priority 254, or weight 0";
+                doc.add(Kind::Invalid, &track.at, what, remedy);
+            }
+            counts
+        });
+    }
+    tracks
 }
 
 /// What keepalived would run as well.
