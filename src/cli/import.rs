@@ -85,11 +85,10 @@ fn look_at_programs(read: &mut Read, node: &Node) {
         let Some(program) = command.words.first().map(Path::new).filter(|path| path.is_absolute()) else {
             continue; // the system's own
         };
-        let user = command.user.as_deref().unwrap_or(&node.script_user);
         if program.symlink_metadata().is_err() {
             let what = format!("{} is not on this host", program.display());
             read.findings.add(Kind::Note, &command.at, what, "bring it along to where this is run");
-        } else if let Err(reason) = trust(program, user) {
+        } else if let Err(reason) = trust(program, node.user_of(command)) {
             let (what, remedy) =
                 reason.split_once(": ").unwrap_or((&reason, "mend that before it is needed"));
             read.findings.add(Kind::Missing, &command.at, what, remedy);

@@ -261,8 +261,8 @@ impl Core {
                 self.done |= action == Action::Exit;
                 todo.extend(self.ports.perform(action).await);
             }
-            self.ports.verify();
         }
+        self.ports.verify();
     }
 
     async fn reload(&mut self, config: Config) {
@@ -319,6 +319,7 @@ impl Core {
             snapshot.warnings.push(format!("no fence: {reason}"));
         }
         snapshot.warnings.extend(self.ports.refused_ways().cloned());
+        let (asked, dropped) = self.ports.verify_counts();
         let counters = [
             ("core_queue_dropped", self.entrance.dropped.load(Ordering::Relaxed)),
             ("office_queue_dropped", self.office.dropped.load(Ordering::Relaxed)),
@@ -329,10 +330,6 @@ impl Core {
             ("fence_failures", gates.failures()),
             ("messages_oversize", self.ports.counters.oversize.load(Ordering::Relaxed)),
             ("frames_unsent", self.ports.counters.unsent.load(Ordering::Relaxed)),
-        ];
-        snapshot.counters.extend(counters.map(|(name, count)| (name.to_owned(), count)));
-        let (asked, dropped) = self.ports.verify_counts();
-        let counters = [
             ("neighbors_asked", asked.asked),
             ("neighbors_acked", asked.acked),
             ("neighbors_silent", asked.silent),

@@ -34,15 +34,21 @@ enum State {
     Adding,
     Held {
         since: Instant,
-        rounds: usize,
-        announce_at: Option<Instant>,
-        questions: usize,
-        ask_at: Option<Instant>,
+        announcing: Schedule,
+        asking: Schedule,
         refresh_at: Instant,
     },
     Removing {
         retry_at: Option<Instant>,
     },
+}
+
+/// Rounds at growing distances; the first is at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct Schedule {
+    done: usize,
+    /// `None`: that was the last.
+    next: Option<Instant>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -113,7 +119,7 @@ impl Vip {
                 self.fenced = until;
                 vec![Act::Extend { until }]
             }
-            (State::Held { rounds, announce_at, questions, ask_at, refresh_at, .. }, Some(until)) => {
+            (State::Held { announcing, asking, refresh_at, .. }, Some(until)) => {
                 let mut acts = Vec::new();
                 if *refresh_at <= now || std::mem::take(&mut self.hurry) {
                     *refresh_at = now + renew;
@@ -123,20 +129,16 @@ impl Vip {
                     self.fenced = until;
                     acts.push(Act::Extend { until });
                 }
-                if announce_at.is_some_and(|at| at <= now) {
-                    let refresh = (!self.refresh.is_zero()).then_some(self.refresh);
-                    *announce_at = pause_after(*rounds, &ROUNDS).or(refresh).map(|pause| now + pause);
-                    *rounds += 1;
+                let refresh = (!self.refresh.is_zero()).then_some(self.refresh);
+                if announcing.is_due(&ROUNDS, refresh, now) {
                     acts.push(Act::Announce);
                 }
-                if ask_at.is_some_and(|at| at <= now) {
-                    *ask_at = pause_after(*questions, &QUESTIONS).map(|pause| now + pause);
-                    acts.push(Act::Verify(match (*questions, *ask_at) {
-                        (0, _) => Verify::Begin,
-                        (_, Some(_)) => Verify::Again,
-                        (_, None) => Verify::End,
+                if asking.is_due(&QUESTIONS, None, now) {
+                    acts.push(Act::Verify(match asking {
+                        Schedule { done: 1, .. } => Verify::Begin,
+                        Schedule { next: Some(_), .. } => Verify::Again,
+                        Schedule { next: None, .. } => Verify::End,
                     }));
-                    *questions += 1;
                 }
                 acts
             }
@@ -167,15 +169,8 @@ impl Vip {
     pub fn installed(&mut self, ok: bool, renew: Duration, now: Instant) -> bool {
         match (&self.state, ok) {
             (State::Adding, true) => {
-                let (at, refresh_at) = (Some(now), now + renew);
-                self.state = State::Held {
-                    since: now,
-                    rounds: 0,
-                    announce_at: at,
-                    questions: 0,
-                    ask_at: at,
-                    refresh_at,
-                };
+                let (first, refresh_at) = (Schedule::begin(now), now + renew);
+                self.state = State::Held { since: now, announcing: first, asking: first, refresh_at };
                 true
             }
             // Some of a group may have been added.
@@ -215,9 +210,8 @@ impl Vip {
 
     /// Announce once more from the start: after a link came back, or a conflict ended.
     pub fn announce_again(&mut self, now: Instant) {
-        if let State::Held { rounds, announce_at, questions, ask_at, .. } = &mut self.state {
-            (*rounds, *announce_at) = (0, Some(now));
-            (*questions, *ask_at) = (0, Some(now));
+        if let State::Held { announcing, asking, .. } = &mut self.state {
+            (*announcing, *asking) = (Schedule::begin(now), Schedule::begin(now));
         }
     }
 
@@ -232,8 +226,8 @@ impl Vip {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Held { announce_at, ask_at, refresh_at, .. } => {
-                announce_at.into_iter().chain(ask_at).chain([refresh_at]).min()
+            State::Held { announcing, asking, refresh_at, .. } => {
+                announcing.next.into_iter().chain(asking.next).chain([refresh_at]).min()
             }
             State::Removing { retry_at } => retry_at,
             State::Lost { readd_at } => Some(readd_at),
@@ -242,10 +236,23 @@ impl Vip {
     }
 }
 
-/// `None`: that was the last. `done`: the first, which is at once, not counted.
-fn pause_after(done: usize, rounds: &[Duration]) -> Option<Duration> {
-    let last = done.checked_sub(1).and_then(|last| rounds.get(last)).copied().unwrap_or_default();
-    rounds.get(done).map(|next| next.saturating_sub(last))
+impl Schedule {
+    fn begin(now: Instant) -> Schedule {
+        Schedule { done: 0, next: Some(now) }
+    }
+
+    /// Then the round counts as done. `rounds`: when the others are, after the first. `after` all: again and again.
+    fn is_due(&mut self, rounds: &[Duration], after: Option<Duration>, now: Instant) -> bool {
+        let due = self.next.is_some_and(|at| at <= now);
+        if due {
+            let last =
+                self.done.checked_sub(1).and_then(|last| rounds.get(last)).copied().unwrap_or_default();
+            let pause = rounds.get(self.done).map(|next| next.saturating_sub(last)).or(after);
+            self.next = pause.map(|pause| now + pause);
+            self.done += 1;
+        }
+        due
+    }
 }
 
 #[cfg(test)]

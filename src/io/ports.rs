@@ -205,9 +205,6 @@ impl Ports {
     }
 
     async fn install(&mut self, id: VipId, until: Instant) -> Result<(), String> {
-        if !self.placed.contains_key(&id) {
-            self.look_around(id);
-        }
         let Some((vip, _)) = self.place(id) else { return Err(GONE.into()) };
         let left = until.since(clock::now());
         if left.is_zero() {

@@ -91,6 +91,16 @@ pub enum Watch {
     },
 }
 
+impl Watch {
+    /// keepalived's weight of one that has none of its own.
+    pub fn usual_weight(&self) -> i32 {
+        match self {
+            Watch::Script { .. } => 0,
+            Watch::Process { .. } | Watch::File { .. } => 1,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrackKind {
     Script,
@@ -212,15 +222,14 @@ impl Notify {
     }
 
     /// What this one says, and the other where it says nothing.
-    pub fn or(&self, other: &Notify) -> Notify {
-        let (own, other) = (self.clone(), other.clone());
+    pub fn or(self, other: Notify) -> Notify {
         Notify {
-            master: own.master.or(other.master),
-            backup: own.backup.or(other.backup),
-            fault: own.fault.or(other.fault),
-            stop: own.stop.or(other.stop),
-            any: own.any.or(other.any),
-            smtp_alert: own.smtp_alert.or(other.smtp_alert),
+            master: self.master.or(other.master),
+            backup: self.backup.or(other.backup),
+            fault: self.fault.or(other.fault),
+            stop: self.stop.or(other.stop),
+            any: self.any.or(other.any),
+            smtp_alert: self.smtp_alert.or(other.smtp_alert),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Lines become statements within statements. A line ends a statement, and so does a brace wherever it stands.
 
 use super::finding::{At, Findings, Kind};
+use super::grammar::ROOT;
 use super::lines::{Line, is_space};
 
 /// keepalived knows four: a virtual server's real server's check's URL.
@@ -179,19 +180,9 @@ impl Builder<'_> {
     }
 }
 
+/// No block but the file as a whole has such a one in it.
 fn stands_alone(key: &str) -> bool {
-    matches!(
-        key,
-        "global_defs"
-            | "vrrp_instance"
-            | "vrrp_script"
-            | "vrrp_sync_group"
-            | "vrrp_track_process"
-            | "vrrp_track_file"
-            | "virtual_server"
-            | "virtual_server_group"
-            | "bfd_instance"
-    )
+    ROOT.read.contains(&key) && key != "track_file"
 }
 
 /// These are read again as a command with its arguments, so their quotes may be single, and escapes stay.

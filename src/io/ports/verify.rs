@@ -111,7 +111,7 @@ impl Verifier {
         lock(&self.heard).askers.retain(|wanted, _| all().any(|addr| addr == *wanted));
     }
 
-    /// Looks who is there, beside the loop: the answer is there by the first round, or by the second.
+    /// Looks who is there, beside the loop, and not before the address is: the answer is there by the second round.
     fn look(&mut self, kernel: &Kernel, ifindex: u32) {
         let now = clock::now();
         if self.looked.get(&ifindex).is_some_and(|at| now.since(*at) < LOOK_AGAIN) {
@@ -158,14 +158,6 @@ impl Verifier {
 }
 
 impl Ports {
-    /// Before a VIP is put where it was not.
-    pub(super) fn look_around(&mut self, id: VipId) {
-        let Some(vip) = self.vips.iter().find(|vip| vip.id == id) else { return };
-        for (ifindex, _) in seats(vip, &self.links) {
-            self.verifier.look(&self.kernel, ifindex);
-        }
-    }
-
     /// Asks whom the engine wants to be asked now, a bounded number.
     pub fn verify(&mut self) {
         if self.verifier.due.is_empty() {

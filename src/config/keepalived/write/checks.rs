@@ -122,11 +122,8 @@ impl Doc<'_> {
     fn check(&mut self, tracker: &Tracker, name: &str, track: Option<&Track>) {
         self.table("[[check]]", &tracker.comments);
         self.key("name", name.to_owned());
-        let usual = match &tracker.watch {
-            Watch::Script { .. } => {
-                self.script(tracker);
-                0
-            }
+        match &tracker.watch {
+            Watch::Script { .. } => self.script(tracker),
             Watch::Process { words, whole, quorum, quorum_max } => {
                 self.key("kind", "process");
                 match whole {
@@ -137,16 +134,14 @@ impl Doc<'_> {
                 if let Some(most) = quorum_max {
                     self.key("quorum_max", i64::from(*most));
                 }
-                1
             }
             Watch::File { path } => {
                 self.key("kind", "file");
                 self.key("path", path.clone());
-                1
             }
-        };
+        }
         let own = track.and_then(|track| track.weight);
-        self.weight(tracker, own.or(tracker.weight).unwrap_or(usual));
+        self.weight(tracker, own.or(tracker.weight).unwrap_or(tracker.watch.usual_weight()));
         self.reverse(
             track.map_or(tracker.reverse, |track| track.reverse || own.is_none() && tracker.reverse),
         );
@@ -163,7 +158,7 @@ impl Doc<'_> {
             self.key("kind", "script");
             let words = self.command(command);
             self.key("command", words);
-            self.key("user", command.user.clone().unwrap_or_else(|| self.node.script_user.clone()));
+            self.key("user", self.node.user_of(command));
         }
         let interval = self.bounded(tracker, "interval", *interval);
         self.span("interval", interval);
@@ -235,7 +230,7 @@ impl Doc<'_> {
 /// Its own or the check's, or what is usual for its kind.
 pub fn weight(model: &Model, track: &Track) -> i32 {
     let known = tracker(model, track);
-    let usual = known.map_or(0, |known| if matches!(known.watch, Watch::Script { .. }) { 0 } else { 1 });
+    let usual = known.map_or(0, |known| known.watch.usual_weight());
     track.weight.or_else(|| known?.weight).unwrap_or(usual)
 }
 

@@ -180,7 +180,7 @@ fn of_one<'m>(doc: &mut Doc<'_>, instance: &'m Instance, group: &Group) -> Vip<'
         name: instance.name.clone(),
         instances: vec![instance],
         comments: group.comments.clone(),
-        notify: instance.notify.or(&group.notify),
+        notify: instance.notify.clone().or(group.notify.clone()),
     }
 }
 

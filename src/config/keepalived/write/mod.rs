@@ -39,6 +39,13 @@ pub struct Node {
     pub script_user: String,
 }
 
+impl Node {
+    #[must_use]
+    pub fn user_of<'a>(&'a self, command: &'a Command) -> &'a str {
+        command.user.as_deref().unwrap_or(&self.script_user)
+    }
+}
+
 /// Nothing of what is written is refused by [`Config::parse`], which has made the other half of it. `None`: it was in vain.
 pub fn write(model: &Model, mode: Mode, node: &Node, findings: &mut Findings) -> (String, Option<Config>) {
     let mut doc =

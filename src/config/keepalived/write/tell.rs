@@ -1,7 +1,7 @@
 //! Who hears of changes: `notify_…`, `[notify]` and `[mail]`.
 
 use super::super::finding::Kind;
-use super::super::model::{Command, Mail, Model, Notify};
+use super::super::model::{Mail, Model, Notify};
 use super::Doc;
 use crate::config::parse::hooks::is_mailbox;
 
@@ -10,8 +10,7 @@ impl Doc<'_> {
         let mut users = Vec::new();
         for (key, command) in notify.programs() {
             let words = self.command(command);
-            let Command { user, at, .. } = command;
-            users.push((user.clone().unwrap_or_else(|| self.node.script_user.clone()), at.clone()));
+            users.push((self.node.user_of(command).to_owned(), command.at.clone()));
             self.key(key, words);
         }
         let Some((user, _)) = users.first().cloned() else { return self.alert(notify, alert) };
