@@ -34,7 +34,7 @@ impl fmt::Display for Address {
     }
 }
 
-pub(super) fn address(text: &str) -> Result<Address, Fault> {
+pub(in crate::config) fn address(text: &str) -> Result<Address, Fault> {
     let mut words = text.split_whitespace();
     let net = vip_address(words.next().unwrap_or_default())?;
     let mut address = Address { net, interface: None, label: None };

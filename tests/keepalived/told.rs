@@ -1,7 +1,7 @@
 //! What is said of particular shapes, and what is made of them.
 
 use crate::verdict::node;
-use haclusterd::config::keepalived::{Mode, read_text, to_toml};
+use haclusterd::config::keepalived::{Kind, Mode, read_text, to_toml};
 use std::path::Path;
 
 const INSTANCE: &str = "vrrp_instance A {
@@ -94,4 +94,61 @@ fn without_an_address_it_is_told_what_goes_along() {
 fn a_brace_that_is_missing_is_looked_for_where_the_next_block_begins() {
     let text = format!("vrrp_script s {{\n script /bin/true\n{INSTANCE}}}\n");
     check(&text, Mode::Vrrp, &["close the block above vrrp_instance A in line 3"], &[]);
+}
+
+#[test]
+fn rules_without_a_priority_are_counted_down_over_the_whole_file() {
+    let rules = |more: &str| format!("virtual_rules {{\n from 192.0.2.0/24 table 5\n{more} }}\n}}\n");
+    let second = INSTANCE.replace("instance A", "instance B").replace(" 51", " 52").replace(".100", ".101");
+    let text = format!(
+        "static_rules {{\n from 198.51.100.0/24 table 5\n}}\n{INSTANCE}{}{second}{}",
+        rules(""),
+        rules(" from 2001:db8::/64 table 5\n")
+    );
+    let said = ["k.conf:9: the rule has no priority, and gets 16383", "16382", "gets 16384"];
+    check(
+        &text,
+        Mode::Vrrp,
+        &said,
+        &["lookup 5 priority 16383", "lookup 5 priority 16382", "lookup 5 priority 16384"],
+    );
+}
+
+#[test]
+fn a_missing_value_ends_keepalived_or_does_not() {
+    let of = |word: &str| {
+        let text = format!("global_defs {{\n {word}\n}}\n{INSTANCE}}}\n");
+        let read = read_text(&text, Path::new("k.conf"), "lb1");
+        read.findings.all.iter().map(|finding| finding.kind).collect::<Vec<Kind>>()
+    };
+    assert!(of("umask").contains(&Kind::Fatal));
+    assert!(of("debug").contains(&Kind::Fatal));
+    assert_eq!(of("router_id"), [Kind::Invalid]);
+}
+
+#[test]
+fn an_address_that_cannot_be_taken_goes_alone() {
+    let text = format!(
+        "{INSTANCE} virtual_ipaddress_excluded {{\n 192.0.2.102\n 192.0.2.255/24\n 192.0.2.103\n }}\n}}"
+    );
+    check(&text, Mode::Vrrp, &["k.conf:7: "], &["192.0.2.102/32", "192.0.2.103/32"]);
+}
+
+#[test]
+fn what_is_too_much_is_told_and_the_others_are_written() {
+    let addresses = |from: u32, count: u32| -> String {
+        (from..from + count).map(|i| format!(" 10.0.{}.{}\n", i / 256, i % 256)).collect()
+    };
+    let mut text = String::new();
+    for i in 0..6 {
+        let own = addresses(1 + i * 200, 200);
+        text += &format!(
+            "vrrp_instance I{i} {{\n interface eth0\n virtual_router_id {}\n virtual_ipaddress {{\n{own} }}\n}}\n",
+            i + 1
+        );
+    }
+    check(&text, Mode::Vrrp, &["I5 is left out: with its addresses there are more than 1024"], &["\"I4\""]);
+
+    let text = format!("{INSTANCE} virtual_ipaddress_excluded {{\n{} }}\n}}\n", addresses(1, 70));
+    check(&text, Mode::Vrrp, &["10.0.0.65 and those after it are left out"], &["10.0.0.64/32"]);
 }

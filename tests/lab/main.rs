@@ -25,6 +25,7 @@ mod netns;
 mod nginx;
 mod node;
 mod rival;
+mod secure;
 mod voting;
 mod vrrp;
 mod watch;

@@ -3,7 +3,7 @@
 
 use super::finding::{Findings, Kind};
 use super::tree::Statement;
-use super::value::boolean;
+use super::value::{boolean, text};
 use crate::config::hint;
 
 pub enum Use {
@@ -361,11 +361,42 @@ const SWITCHES: [&str; 7] = [
     "smtp_alert_checker",
 ];
 
+/// Of no use to the reader either, but keepalived does not start if their value is missing.
+const VALUED: [&str; 24] = [
+    "bfd_process_name",
+    "bfd_rlimit_rtime",
+    "bfd_rlimit_rttime",
+    "checker_process_name",
+    "checker_rlimit_rtime",
+    "checker_rlimit_rttime",
+    "config_save_dir",
+    "debug",
+    "lvs_sync_daemon_interface",
+    "mcast_dst_ip",
+    "nftables_ipvs_priority",
+    "nftables_ipvs_start_fwmark",
+    "nftables_priority",
+    "notify_master_rx_lower_pri",
+    "process_name",
+    "random_seed",
+    "umask",
+    "vmac_addr_prefix",
+    "vmac_prefix",
+    "vrf",
+    "vrrp_process_name",
+    "vrrp_rlimit_rtime",
+    "vrrp_rlimit_rttime",
+    "vrrp_startup_delay",
+];
+
 /// Of a word that the reader has no use for.
 pub fn other(level: &Level, statement: &Statement, findings: &mut Findings) {
     let key = statement.key.as_str();
     if SWITCHES.contains(&key) {
         boolean(findings, statement);
+    }
+    if VALUED.contains(&key) {
+        text(findings, statement);
     }
     let shown = if level.name == ROOT.name || level.name == GLOBAL.name {
         key.to_owned()

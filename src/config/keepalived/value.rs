@@ -34,13 +34,28 @@ pub fn invalid(
     findings.add(Kind::Invalid, &statement.at, what, remedy);
 }
 
-/// A value that must be there; keepalived does not start without.
+/// Without a value keepalived overlooks these.
+const SPARED: [&str; 10] = [
+    "default_interface",
+    "notification_email_from",
+    "notify_fifo",
+    "notify_fifo_script",
+    "router_id",
+    "script_user",
+    "smtp_helo_name",
+    "vrrp_garp_extra_if",
+    "vrrp_notify_fifo",
+    "vrrp_notify_fifo_script",
+];
+
+/// A value that must be there; keepalived does not start without that of most words.
 pub fn text<'s>(findings: &mut Findings, statement: &'s Statement) -> Option<&'s str> {
     let value = statement.arg(0);
     match value {
         None => {
             let what = format!("{} has no value", statement.key);
-            findings.add(Kind::Fatal, &statement.at, what, "write one, or remove the line");
+            let kind = if SPARED.contains(&&*statement.key) { Kind::Invalid } else { Kind::Fatal };
+            findings.add(kind, &statement.at, what, "write one, or remove the line");
         }
         Some(word) if is_undefined(word) && !names_a_command(&statement.key) => {
             let what = format!("{} {word}: nothing above defines {word}", statement.key);

@@ -5,7 +5,7 @@ pub mod hooks;
 mod section;
 mod track;
 pub mod values;
-mod vrrp;
+pub mod vrrp;
 mod ways;
 
 use super::error::{ConfigError, Fault, Problems};

@@ -14,9 +14,9 @@ const MAX_ROUTERS: usize = 510;
 /// keepalived sends no more.
 const MAX_PASSWORD: usize = 8;
 const MAX_PEERS: usize = 64;
-const MAX_EXCLUDED: usize = 64;
+pub(in crate::config) const MAX_EXCLUDED: usize = 64;
 /// What the fence has room for (see `io::fence`).
-const MAX_ADDRESSES: usize = 1024;
+pub(in crate::config) const MAX_ADDRESSES: usize = 1024;
 
 pub(super) fn routers(
     file: &mut Section<'_>,

@@ -16,8 +16,9 @@ use super::tree::Statement;
 use super::value::{boolean, command, invalid};
 use std::collections::BTreeSet;
 
-pub fn model(statements: Vec<Statement>, findings: &mut Findings) -> Model {
+pub fn model(mut statements: Vec<Statement>, findings: &mut Findings) -> Model {
     let mut model = Model::default();
+    way::number(&mut statements, findings);
     for statement in &statements {
         let block = statement.key != "virtual_server" || statement.body.is_some();
         match statement.key.as_str() {

@@ -3,8 +3,9 @@
 
 use super::super::finding::{Findings, Kind};
 use super::super::model::Way;
-use super::super::tree::Statement;
+use super::super::tree::{Statement, Word};
 use super::super::value::{invalid, net, parse_number};
+use ipnet::Ipv6Net;
 use std::net::IpAddr;
 
 /// Words with a value, each with what it is in iproute2. Some are numbers.
@@ -272,21 +273,51 @@ pub fn rule(statement: &Statement, findings: &mut Findings) -> Option<Way> {
     }
     if !line.lost {
         checked(&mut line, priority, goto, actions);
-        if priority.is_none() && !line.lost {
-            // What keepalived gives it.
-            kept.extend(["priority".to_owned(), "16384".to_owned()]);
-        }
     }
     line.done(kept)
+}
+
+/// Rules without a priority get 16384, 16383 and so on, each family by itself, in the order of the file.
+pub fn number(statements: &mut [Statement], findings: &mut Findings) {
+    let mut next = [16384_i64; 2];
+    for statement in statements {
+        let told = statement.key == "vrrp_instance";
+        let body = statement.body.iter_mut().flatten();
+        let rules: Vec<&mut Statement> = match statement.key.as_str() {
+            "static_rules" => body.collect(),
+            "vrrp_instance" => {
+                let blocks = body.filter(|inner| inner.key == "virtual_rules");
+                blocks.filter_map(|block| block.body.as_mut()).flatten().collect()
+            }
+            _ => continue,
+        };
+        for line in rules {
+            let Some(rule) = rule(line, &mut Findings::default()) else { continue };
+            let words = || rule.text.split(' ');
+            if words().any(|word| word == "priority") {
+                continue;
+            }
+            let ipv6 = line.key == "inet6" || words().any(|word| word.parse::<Ipv6Net>().is_ok());
+            let next = &mut next[usize::from(ipv6)];
+            let own = *next;
+            *next -= 1;
+            if told {
+                let what = format!("the rule has no priority, and gets {own}");
+                invalid(findings, line, what, "write one, for keepalived counts on from rule to rule");
+            }
+            let more = ["priority".to_owned(), own.to_string()];
+            line.args.extend(more.map(|text| Word { text, quoted: false }));
+        }
+    }
 }
 
 fn checked(line: &mut Line<'_>, priority: Option<i64>, goto: Option<i64>, actions: usize) {
     if actions != 1 {
         line.lose(format!("the rule has {actions} actions"));
     }
-    match (priority, goto) {
-        (None, _) => line.bad("the rule has no priority, and gets 16384".into(), "write one"),
-        (Some(own), Some(target)) if own >= target => line.lose(format!("goto {target} leads back")),
-        _ => {}
+    if let (Some(own), Some(target)) = (priority, goto)
+        && own >= target
+    {
+        line.lose(format!("goto {target} leads back"));
     }
 }

@@ -9,7 +9,7 @@ mod vrrp;
 use super::finding::{At, Findings, Kind};
 use super::model::{Address, Command, Model, Way};
 use crate::config::parse::values::show;
-use crate::config::{Config, way};
+use crate::config::{Config, place, way};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -164,10 +164,8 @@ impl Doc<'_> {
         let (what, remedy) = if !self.addresses.insert(ip) {
             (
                 format!("{ip} is there already, or is this host's own"),
-                "an address belongs to one VIP: remove one",
+                "an address belongs to one VIP: remove one".to_owned(),
             )
-        } else if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
-            (format!("{ip} is no address for a VIP"), "name one that clients can ask")
         } else {
             let mut text = IpNet::new_assert(ip, address.net.prefix_len()).to_string();
             let dev = address.interface.as_deref().filter(|dev| Some(*dev) != interface);
@@ -177,7 +175,10 @@ impl Doc<'_> {
             if let Some(label) = self.label(address, dev.or(interface)) {
                 let _ = write!(text, " label {label}");
             }
-            return Some(text);
+            match place::address(&text) {
+                Ok(_) => return Some(text),
+                Err(fault) => (fault.what, fault.remedy),
+            }
         };
         self.add(Kind::Missing, &address.at, what, remedy);
         None

@@ -4,6 +4,7 @@ use super::super::finding::Kind;
 use super::super::model::{Global, Instance, Model, Track, TrackKind};
 use super::checks::{Names, weight};
 use super::{Doc, MAX_NAME, is_vip_name};
+use crate::config::parse::vrrp::{MAX_ADDRESSES, MAX_EXCLUDED};
 use std::time::Duration;
 
 pub fn write(doc: &mut Doc<'_>, model: &Model) {
@@ -92,8 +93,19 @@ fn router(
 ) {
     let global = &model.global;
     let interface = i.interface.as_deref();
+    if doc.addresses.len() + i.addresses.len() + i.excluded.len() > MAX_ADDRESSES {
+        let what = format!("{} is left out: with its addresses there are more than {MAX_ADDRESSES}", i.name);
+        return doc.add(Kind::Missing, &i.at, what, "that many are guarded on one host: use a second one");
+    }
+    let (excluded, more) = i.excluded.split_at(i.excluded.len().min(MAX_EXCLUDED));
+    if let Some(first) = more.first() {
+        let what = format!("{} and those after it are left out", first.net.addr());
+        let remedy =
+            format!("at most {MAX_EXCLUDED} are excluded: give the others a virtual router of their own");
+        doc.add(Kind::Missing, &first.at, what, remedy);
+    }
     let addresses = doc.addresses(&i.addresses, interface);
-    let excluded = doc.addresses(&i.excluded, interface);
+    let excluded = doc.addresses(excluded, interface);
     if addresses.is_empty() && excluded.is_empty() {
         return doc.add(
             Kind::Missing,
