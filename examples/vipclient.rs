@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     };
     let stop: Arc<AtomicBool> = Arc::default();
     let asking = stop.clone();
-    let client = std::thread::spawn(move || client::ask_until(&asking, vip));
+    let client = std::thread::spawn(move || client::ask_until(&asking, vip, client::PACE));
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     stop.store(true, Ordering::Relaxed);
     let Ok(all) = client.join() else { return ExitCode::FAILURE };

@@ -65,11 +65,16 @@ pub(super) fn run(seat: Seat, inbox: Lanes<ToCore>, ready: oneshot::Sender<Resul
         match open(seat, realtime).await {
             Ok((core, transport, alive)) => {
                 let _ = ready.send(Ok(transport.clone()));
-                let successor = core.run(inbox).await;
+                let core = core.run(inbox).await;
                 let _ = alive.send(());
+                let successor = !core.engine.drains();
                 if !successor {
                     // Gossip's last words still need the transport.
                     tokio::time::sleep(LAST_WORDS).await;
+                }
+                // Not before: it takes the kernel tens of milliseconds, and who succeeds waits for the last advert.
+                core.ports.close();
+                if !successor {
                     transport.close(FLUSH).await;
                 }
             }
@@ -170,8 +175,8 @@ fn start_transport(
 }
 
 impl Core {
-    /// True: what is held is left to a successor.
-    async fn run(mut self, mut inbox: Lanes<ToCore>) -> bool {
+    /// Until its engine has ended.
+    async fn run(mut self, mut inbox: Lanes<ToCore>) -> Core {
         self.look_around(&mut inbox).await;
         let mut listened = clock::now();
         let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
@@ -195,8 +200,7 @@ impl Core {
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             }
         }
-        self.ports.close();
-        !self.engine.drains()
+        self
     }
 
     /// Before anything is decided: an heir must not find its interfaces missing because it has not heard of them yet.

@@ -1,4 +1,4 @@
-//! A client that asks the VIP every 5 ms over a connection of its own each, whatever became of the ones before.
+//! A client that asks the VIP again and again over a connection of its own each, whatever became of the ones before.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 pub const PACE: Duration = Duration::from_millis(5);
-/// For a whole request; so at most 300 of them are under way.
+/// For a whole request; so at most 300 of them are under way at that pace.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct Asked {
 
 /// Asks until told to stop; to be called inside the client's network. One thread for all requests: hundreds of threads
 /// that wait would be a load of their own.
-pub fn ask_until(stop: &Arc<AtomicBool>, vip: SocketAddr) -> Vec<Asked> {
+pub fn ask_until(stop: &Arc<AtomicBool>, vip: SocketAddr, pace: Duration) -> Vec<Asked> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut all = runtime.block_on(async {
         let mut all = Vec::new();
@@ -33,7 +33,7 @@ pub fn ask_until(stop: &Arc<AtomicBool>, vip: SocketAddr) -> Vec<Asked> {
             while let Some(asked) = under_way.try_join_next() {
                 all.push(asked.unwrap());
             }
-            next += PACE;
+            next += pace;
             tokio::time::sleep_until(next.into()).await;
         }
         all.extend(under_way.join_all().await);

@@ -168,7 +168,7 @@ pub fn behold(net: Net, hosts: &[usize], vip: &[IpAddr], course: impl FnOnce()) 
     let stop: Arc<AtomicBool> = Arc::default();
     let ask = |address: &IpAddr| {
         let (stop, web) = (stop.clone(), SocketAddr::new(*address, 80));
-        net.inside(CLIENT, move || client::ask_until(&stop, web))
+        net.inside(CLIENT, move || client::ask_until(&stop, web, client::PACE))
     };
     let clients: Vec<_> = vip.iter().map(ask).collect();
     std::thread::sleep(BEFORE);

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod bench;
 mod cases;
 mod client;
 mod compare;

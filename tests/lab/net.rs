@@ -44,6 +44,19 @@ impl Net {
         ip(&format!("-n {name} address add fd00::{}/64 dev eth0 nodad", 10 + host));
     }
 
+    /// A network of its own among the hosts that have one: 10.1.0.11 and up, on eth1.
+    pub fn second_path(self, host: usize) {
+        let name = self.host(host);
+        if host == 1 {
+            ip(&format!("-n {SWITCH} link add br1 type bridge forward_delay 0 stp_state 0 mcast_snooping 0"));
+            ip(&format!("-n {SWITCH} link set br1 up"));
+        }
+        ip(&format!("-n {SWITCH} link add q{host} type veth peer name eth1 netns {name}"));
+        ip(&format!("-n {SWITCH} link set q{host} master br1 up"));
+        ip(&format!("-n {name} link set eth1 up"));
+        ip(&format!("-n {name} address add 10.1.0.{}/24 dev eth1", 10 + host));
+    }
+
     fn host(self, host: usize) -> String {
         format!("host{host}")
     }

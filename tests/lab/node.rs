@@ -19,16 +19,34 @@ pub struct Node {
     pub wrapper: Vec<String>,
     /// More lines of the check of nginx.
     pub check: String,
+    /// What stands otherwise in the configuration than `init` and `join` write it.
+    pub amend: Vec<(&'static str, String)>,
+    /// Where it listens for the others.
+    pub network: &'static str,
 }
 
 impl Node {
     pub fn new(net: Net, dir: PathBuf, host: usize) -> Node {
         let nginx = Nginx::new(net, dir.join("nginx"), host);
-        Node { host, net, dir, nginx, daemon: None, wrapper: Vec::new(), check: String::new() }
+        Node {
+            host,
+            net,
+            dir,
+            nginx,
+            daemon: None,
+            wrapper: Vec::new(),
+            check: String::new(),
+            amend: Vec::new(),
+            network: "10.0.0",
+        }
     }
 
     pub fn name(&self) -> String {
         format!("lb{}", self.host)
+    }
+
+    fn address(&self) -> String {
+        format!("{}.{}", self.network, 10 + self.host)
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -62,7 +80,7 @@ impl Node {
 
     fn node_options(&self, priority: u8) -> Vec<String> {
         let nginx = self.nginx.pid_file();
-        ["--name", &self.name(), "--listen", &format!("10.0.0.{}", 10 + self.host), "--interface", "eth0"]
+        ["--name", &self.name(), "--listen", &self.address(), "--interface", "eth0"]
             .into_iter()
             .chain(["--priority", &priority.to_string(), "--nginx-url", "http://127.0.0.1/"])
             .chain(["--nginx-pid", &nginx.display().to_string()])
@@ -75,7 +93,7 @@ impl Node {
         let words: Vec<&str> =
             ["init", "--vip", vip].into_iter().chain(options.iter().map(String::as_str)).collect();
         self.must(&words);
-        self.add_to_check();
+        self.amend_config();
     }
 
     pub fn init_without_vip(&self) {
@@ -88,18 +106,19 @@ impl Node {
         let file = self.dir.join("token");
         fs::write(&file, token).unwrap();
         let options = self.node_options(priority);
-        let path = file.display().to_string();
-        let words: Vec<&str> = ["join", "10.0.0.11", "--token-file", &path, "--role", role]
+        let (peer, path) = (first.address(), file.display().to_string());
+        let words: Vec<&str> = ["join", &peer, "--token-file", &path, "--role", role]
             .into_iter()
             .chain(options.iter().map(String::as_str))
             .collect();
         self.must(&words);
-        self.add_to_check();
+        self.amend_config();
     }
 
-    /// It is the last section of the file.
-    fn add_to_check(&self) {
-        self.set_config(&(self.config() + &self.check));
+    /// The check is the last section of the file.
+    fn amend_config(&self) {
+        let amended = |text: String, (old, new): &(&str, String)| text.replace(old, new);
+        self.set_config(&(self.amend.iter().fold(self.config(), amended) + &self.check));
     }
 
     pub fn start(&mut self) {
@@ -142,7 +161,7 @@ impl Node {
         for file in fs::read_dir(self.dir.join("state")).unwrap().flatten() {
             fs::copy(file.path(), dir.join("state").join(file.file_name())).unwrap();
         }
-        let own = format!("10.0.0.{}", 10 + self.host);
+        let own = self.address();
         let copy = Node::new(self.net, dir, host);
         copy.set_config(&self.config().replace(&own, &format!("10.0.0.{}", 10 + host)));
         copy

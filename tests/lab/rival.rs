@@ -113,6 +113,11 @@ impl Keepalived {
         Pid::from_child(self.child.as_ref().unwrap())
     }
 
+    /// To both of its processes.
+    pub fn signal(&self, signal: Signal) {
+        kill_process_group(self.pid(), signal).unwrap();
+    }
+
     pub fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         // It may be dead already; its child and it are one group.

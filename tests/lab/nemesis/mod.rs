@@ -9,7 +9,7 @@ pub mod packet;
 mod plan;
 mod question;
 mod report;
-mod wire;
+pub mod wire;
 
 use crate::alone_and_aloud;
 use crate::client::{self, Asked};
@@ -131,7 +131,7 @@ fn run(options: &Options) -> Seen {
     let wire = Wire::new(net, options.nodes, vip);
     let stop: Arc<AtomicBool> = Arc::default();
     let end = stop.clone();
-    let client = net.inside(CLIENT, move || client::ask_until(&end, (vip, 80).into()));
+    let client = net.inside(CLIENT, move || client::ask_until(&end, (vip, 80).into(), client::PACE));
     sleep(AROUND);
     assert_eq!(wire.owner(), 1, "the switch hears who answers");
 

@@ -8,8 +8,8 @@ use super::question::{self, ASKER, ECHOER};
 use crate::net::Net;
 use haclusterd::io::realtime;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub struct Sight {
 
 pub struct Wire {
     stop: Arc<AtomicBool>,
-    last: Arc<AtomicUsize>,
+    last: Arc<Mutex<Vec<Option<Instant>>>>,
     asker: JoinHandle<Vec<Instant>>,
     listener: JoinHandle<(Vec<Sight>, u32)>,
 }
@@ -41,7 +41,7 @@ impl Wire {
             net.ip(host, &format!("neighbour add {asker} lladdr {place} dev eth0 nud permanent"));
         }
         let stop: Arc<AtomicBool> = Arc::default();
-        let last: Arc<AtomicUsize> = Arc::default();
+        let last = Arc::new(Mutex::new(vec![None; hosts]));
         let ports: Vec<u32> = (1..=hosts).map(|host| net.port(Some(host))).collect();
         let (end, news) = (stop.clone(), last.clone());
         let listener = net.inside_switch(move || listen(&end, &ports, vip, &news));
@@ -52,7 +52,17 @@ impl Wire {
 
     /// Who answered last; 0: nobody ever.
     pub fn owner(&self) -> usize {
-        self.last.load(Ordering::Relaxed)
+        let last = self.last.lock().unwrap();
+        (1..=last.len())
+            .filter(|host| last[host - 1].is_some())
+            .max_by_key(|host| last[host - 1])
+            .unwrap_or(0)
+    }
+
+    /// Who has answered since then.
+    pub fn owners_since(&self, then: Instant) -> Vec<usize> {
+        let last = self.last.lock().unwrap();
+        (1..=last.len()).filter(|host| last[host - 1] > Some(then)).collect()
     }
 
     /// When each question was asked, and what was heard, in order; and how many frames were not.
@@ -81,7 +91,12 @@ fn ask(stop: &AtomicBool, bridge: u32, vip: Ipv4Addr) -> Vec<Instant> {
     asked
 }
 
-fn listen(stop: &AtomicBool, ports: &[u32], vip: Ipv4Addr, last: &AtomicUsize) -> (Vec<Sight>, u32) {
+fn listen(
+    stop: &AtomicBool,
+    ports: &[u32],
+    vip: Ipv4Addr,
+    last: &Mutex<Vec<Option<Instant>>>,
+) -> (Vec<Sight>, u32) {
     realtime::raise();
     let mut tap = Tap::open(&question::claims(vip));
     let mut sights = Vec::new();
@@ -89,7 +104,7 @@ fn listen(stop: &AtomicBool, ports: &[u32], vip: Ipv4Addr, last: &AtomicUsize) -
         let Some(frame) = tap.read() else { continue };
         let Some(port) = ports.iter().position(|port| *port == frame.ifindex) else { continue };
         let question = question::answered(&frame.bytes).map(|number| number as usize);
-        last.store(port + 1, Ordering::Relaxed);
+        last.lock().unwrap()[port] = Some(frame.at);
         sights.push(Sight { at: frame.at, host: port + 1, question });
     }
     sights.sort_by_key(|sight: &Sight| sight.at);
