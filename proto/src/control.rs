@@ -85,7 +85,7 @@ pub struct Cluster {
     pub voters_chosen: bool,
     /// The change of voters that is under way, as far as this node knows.
     pub voters_change: Option<String>,
-    /// How many voters this node is in touch with, itself included, and how many make a majority.
+    /// How many voters heed this node's adverts, itself included, and how many make a majority.
     pub voters_in_contact: usize,
     pub quorum: usize,
     pub members_alive: usize,

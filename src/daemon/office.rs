@@ -31,6 +31,13 @@ const GOSSIP_QUEUE: usize = 64;
 /// The answer to `leave` still has to reach the command, and the last set of voters whoever it removes.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// Who restarts one node after the other waits for this: before, the voter here grants nothing, and the next one to stop
+/// could leave too few.
+async fn say_ready(silence: Duration) {
+    tokio::time::sleep(silence).await;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}
+
 struct Office {
     start: Start,
     transport: Transport,
@@ -65,7 +72,7 @@ pub(super) async fn run(
     let (ended, end) = watch::channel(false);
     let handler = office.handler(end);
     let serving = tokio::spawn(server.run(handler));
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let ready = tokio::spawn(say_ready(office.start.config.cluster.timers.silence()));
     let leaving = office.directory.leaving.clone();
     office.serve(work, core_ended, signals).await?;
     let _ = ended.send(true);
@@ -73,6 +80,7 @@ pub(super) async fn run(
         tokio::time::sleep(LAST_WORDS).await;
     }
     serving.abort();
+    ready.abort();
     Ok(())
 }
 

@@ -15,6 +15,14 @@ impl Engine {
         }
     }
 
+    /// Until the next run is here, or nobody could take over before.
+    pub(super) fn outlasts_a_restart(&self, now: Instant) -> bool {
+        let mut held = self.vips.iter().filter(|vip| vip.seat.holds().is_some());
+        self.voters.mode() != Mode::Quorum
+            || self.config.timers.lease >= RESTART
+            || held.any(|vip| !self.has_rival(vip.id(), now))
+    }
+
     pub(super) fn is_leaving(&self) -> bool {
         self.config.record.leaving
     }

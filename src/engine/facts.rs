@@ -115,6 +115,11 @@ impl Engine {
         self.peers.iter().filter_map(eligible).filter(|s| s.priority.is_some()).collect()
     }
 
+    /// Could anybody else own the VIP at once?
+    pub(super) fn has_rival(&self, vip: VipId, now: Instant) -> bool {
+        !self.rivals(vip, true, now).is_empty()
+    }
+
     /// All candidates, the best first; `ready`: only those that could own the VIP at once.
     pub(super) fn ranking(&self, vip: &VipState, ready: bool, now: Instant) -> Vec<NodeId> {
         let incumbent = vip.seat.holds().is_some();
@@ -168,7 +173,7 @@ impl Engine {
         }
         let sick = self.fitness(now).is_none();
         // With nobody better the owner stays: a refused connection tells a client more than a black hole.
-        let stays = vip.seat.holds().is_some() && self.rivals(vip.id(), true, now).is_empty();
+        let stays = vip.seat.holds().is_some() && !self.has_rival(vip.id(), now);
         (sick && !stays).then(|| self.health.reason())
     }
 

@@ -61,6 +61,8 @@ const MAX_EVENTS: usize = 100;
 const BROKEN: Duration = Duration::from_secs(5);
 /// A stopping node waits this long for the kernel and its voters.
 const DRAIN: Duration = Duration::from_secs(2);
+/// A new run needs some 50 ms from the end of the old one to its first advert, on a host that has time for it.
+const RESTART: Duration = Duration::from_millis(100);
 /// A leaving voter waits this long for the voter set without it.
 const LEAVE: Duration = Duration::from_secs(5);
 /// Gossip gets so much time to carry the last words.
@@ -160,7 +162,8 @@ pub enum Input {
     Shutdown {
         leave: bool,
     },
-    /// Exit at once and leave everything as it is: a successor comes within the lease.
+    /// Exit at once and leave everything as it is: a successor comes within the lease. If that is too short for one,
+    /// the same as a shutdown.
     Restart,
 }
 
@@ -346,7 +349,7 @@ impl Engine {
         let freed = self.voter.expire(now);
         self.tell_freed(freed, None, now);
         self.dirty |= self.voter.wakes(now);
-        if matches!(input, Input::Restart) && self.drain.is_none() {
+        if matches!(input, Input::Restart) && self.drain.is_none() && self.outlasts_a_restart(now) {
             self.info("restarting: the VIPs stay for the next run".into(), now);
             self.out.push(Action::Exit);
             return std::mem::take(&mut self.out);
@@ -394,7 +397,7 @@ impl Engine {
             Input::Reconfigure(config) => self.reconfigure(*config, now),
             Input::Clone(from) => self.warn_once(format!("another host at {from} uses this node's key: two nodes must not share a state directory; stop one of them and join it again under its own name"), now),
             Input::Shutdown { leave } => self.shutdown(leave, now),
-            Input::Restart => {} // a stop that has begun is not turned into a restart
+            Input::Restart => self.shutdown(false, now),
         }
     }
 

@@ -67,7 +67,11 @@ impl Engine {
             id: self.config.cluster.to_string(),
             mode: self.voters.mode(),
             protection: self.protection(),
-            voters_in_contact: voters.iter().filter(|node| self.is_heard(**node, now)).count(),
+            voters_in_contact: match self.voters.mode() {
+                // Who is heard but has just started, or goes by other voters, grants nothing.
+                Mode::Quorum => self.lease.contacts(now),
+                _ => voters.iter().filter(|node| self.is_heard(**node, now)).count(),
+            },
             voters: names,
             voters_version: self.voters.stamp().version,
             witnesses: set.iter().flat_map(|set| &set.witnesses).map(|node| self.name_of(*node)).collect(),

@@ -9,11 +9,13 @@
 mod journals;
 mod world;
 
+use haclusterd::engine::time::Timers;
 use haclusterd::io::journal::{Decided, Replay};
 use haclusterd_proto::control::{Mode, VoterRequest};
 use journals::Journals;
 use std::path::{Path, PathBuf};
-use world::{MS, Plan, SECOND, World};
+use std::time::Duration;
+use world::{LAN, MS, Plan, SECOND, World};
 
 /// Of failures; each may write a few megabytes of journals.
 const SHOWN: usize = 20;
@@ -31,6 +33,7 @@ fn plan(seed: u64) -> Plan {
         delay: *rng.choice(&[MS, 5 * MS, 60 * MS]).unwrap_or(&MS),
         preempt: rng.bool(),
         strict_pair: rng.u8(0..4) == 0,
+        timers: LAN,
         weight: *rng.choice(&[0, 0, -10]).unwrap_or(&0),
         strict_health: true,
     }
@@ -239,6 +242,19 @@ fn a_restart_within_the_lease_moves_nothing() {
                 assert_eq!(world.holders(vip), [0], "seed {seed}: {}", world.log.join("\n"));
             }
         }
+    }
+}
+
+#[test]
+fn a_lease_too_short_for_a_restart_is_handed_over() {
+    const AGGRESSIVE: Timers = Timers { advert: Duration::from_millis(5), lease: Duration::from_millis(50) };
+    for seed in 0..100 {
+        let calm = Plan { nodes: 3, witness: false, loss: 0, duplicates: 0, delay: MS / 10, ..plan(seed) };
+        let mut world = quiet(Plan { preempt: true, timers: AGGRESSIVE, ..calm });
+        world.tell_to_restart(0);
+        world.run_until(world.now + 3 * MS);
+        let moved = world.vips().into_iter().all(|vip| world.holders(vip).iter().any(|at| *at != 0));
+        assert!(moved, "seed {seed}: {}", world.log.join("\n"));
     }
 }
 

@@ -40,6 +40,7 @@ pub struct Plan {
     pub preempt: bool,
     /// Two voters need each other.
     pub strict_pair: bool,
+    pub timers: Timers,
     /// Of the nodes' check.
     pub weight: i16,
     pub strict_health: bool,
@@ -238,7 +239,7 @@ impl World {
         Config {
             cluster: CLUSTER,
             record,
-            timers: LAN,
+            timers: self.plan.timers,
             earlier_lease: Duration::ZERO,
             voters_max: 3,
             strict_pair: self.plan.strict_pair,
@@ -289,12 +290,16 @@ impl World {
         match self.rng.bool() {
             true => self.kill(at),
             false => {
-                self.note(&format!("n{at} is to restart"));
-                self.feed(at, Input::Restart);
+                self.tell_to_restart(at);
             }
         }
         self.run_until(self.now + pause);
         self.start(at);
+    }
+
+    pub fn tell_to_restart(&mut self, at: usize) {
+        self.note(&format!("n{at} is to restart"));
+        self.feed(at, Input::Restart);
     }
 
     pub fn pause(&mut self, at: usize) {

@@ -1,5 +1,7 @@
 //! The same faults on haclusterd and on keepalived, in one run: `make bench`.
 //!
+//! `BENCH_ROUNDS` (20) of each fault; `BENCH_SYSTEM` and `BENCH_FAULT`: only those whose names contain it.
+//!
 //! Each system has three hosts of its own in a process of its own. Faults come at different times between two adverts,
 //! always to the host that has the VIP. A client asks the VIP each millisecond over a new connection; the switch asks
 //! all hosts each 5 ms, past all cuts, who has it.
@@ -28,6 +30,7 @@ use system::{HOSTS, KINDS, Kind, System};
 const NAME: &str = "bench::failover";
 /// The process's part: which system, and how many rounds.
 const PART: &str = "BENCH_PART";
+const ROUNDS: u32 = 20;
 const MARK: &str = "RUN ";
 /// A thousand requests a second.
 const PACE: Duration = Duration::from_millis(1);
@@ -64,16 +67,19 @@ fn failover() {
         };
         return part_of(&KINDS[kind as usize], rounds);
     }
-    let quick = std::env::var_os("BENCH_QUICK").is_some();
-    let rounds: u32 = if quick { 2 } else { 20 };
+    let rounds = std::env::var("BENCH_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     let mut runs = Vec::new();
-    for (kind, index) in KINDS.iter().zip(0..) {
+    for (kind, index) in KINDS.iter().zip(0..).filter(|(kind, _)| is_wanted("BENCH_SYSTEM", kind.name)) {
         let processes = if kind.advert < Duration::from_secs(1) { 1 } else { AT_ONCE.min(rounds) };
         let parts: Vec<Child> = (0..processes).map(|_| begin(index, rounds / processes)).collect();
         parts.into_iter().for_each(|part| runs.extend(end(part)));
         println!("{}: done", kind.name);
     }
-    table::write(&runs, rounds, quick);
+    table::write(&runs, rounds);
+}
+
+fn is_wanted(variable: &str, name: &str) -> bool {
+    std::env::var(variable).map_or(true, |part| name.contains(&part))
 }
 
 fn begin(kind: u32, rounds: u32) -> Child {
@@ -99,11 +105,18 @@ fn end(mut part: Child) -> Vec<Run> {
 fn part_of(kind: &Kind, rounds: u32) {
     println!();
     for two_paths in [false, true] {
+        let faults: Vec<&Fault> = FAULTS
+            .iter()
+            .filter(|fault| fault.two_paths == two_paths && is_wanted("BENCH_FAULT", fault.name))
+            .collect();
+        if faults.is_empty() {
+            continue;
+        }
         let mut system = kind.form(two_paths);
         let IpAddr::V4(vip) = VIP else { unreachable!() };
         let wire = Wire::new(system.net(), HOSTS, vip);
         let mut seen = Vec::new();
-        for fault in FAULTS.iter().filter(|fault| fault.two_paths == two_paths) {
+        for fault in faults {
             for round in 0..rounds {
                 let owner = settled(system.as_ref(), &wire);
                 sleep(kind.advert * round / rounds);
@@ -112,8 +125,12 @@ fn part_of(kind: &Kind, rounds: u32) {
         }
         let (questions, sights, lost) = wire.end();
         assert_eq!(lost, 0, "frames were not seen");
+        let _ = std::process::Command::new("sh")
+            .args(["-c", "rm -rf /tmp/bl; mkdir /tmp/bl; cp -r /tmp/.tmp* /tmp/bl"])
+            .status();
         for (fault, course) in seen {
             let run = course.judge(kind, fault, &questions, &sights);
+            println!("X {run:?}");
             println!("{MARK}{}", serde_json::to_string(&run).unwrap());
         }
     }

@@ -1,8 +1,8 @@
 //! The figures as a table and as a plot.
 
-use super::Run;
 use super::fault::FAULTS;
 use super::system::KINDS;
+use super::{ROUNDS, Run};
 use plotters::prelude::*;
 use std::fmt::Write as _;
 use std::fs;
@@ -27,18 +27,18 @@ struct Cell {
 }
 
 impl Cell {
-    fn of(runs: &[Run], fault: &str, system: &str) -> Cell {
+    /// `None`: it was not run.
+    fn of(runs: &[Run], fault: &str, system: &str) -> Option<Cell> {
         let own: Vec<&Run> = runs.iter().filter(|run| run.fault == fault && run.system == system).collect();
         let mut gaps_ms: Vec<f64> = own.iter().map(|run| ms(run.gap_us)).collect();
         gaps_ms.sort_by(f64::total_cmp);
-        assert!(!gaps_ms.is_empty(), "{fault}, {system}: no run");
-        Cell {
+        (!own.is_empty()).then(|| Cell {
             gaps_ms,
             failed: own.iter().map(|run| run.failed).sum(),
             delayed: own.iter().map(|run| run.delayed).sum(),
             two_ms: own.iter().map(|run| ms(run.two_us)).fold(0.0, f64::max),
             for_good: own.iter().filter(|run| run.for_good).count(),
-        }
+        })
     }
 
     /// Least, median, most.
@@ -62,10 +62,11 @@ fn ms(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
 
-/// `quick`: not into the documentation.
-pub fn write(runs: &[Run], rounds: u32, quick: bool) {
+/// Into the documentation, if it is the whole.
+pub fn write(runs: &[Run], rounds: u32) {
+    let whole = rounds == ROUNDS && runs.len() == KINDS.len() * FAULTS.len() * ROUNDS as usize;
     let documented = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/benchmarks");
-    let dir = if quick { PathBuf::from(env!("CARGO_TARGET_TMPDIR")) } else { documented };
+    let dir = if whole { documented } else { PathBuf::from(env!("CARGO_TARGET_TMPDIR")) };
     fs::create_dir_all(&dir).unwrap();
     let text = table(runs, rounds);
     println!("\n{text}");
@@ -85,7 +86,9 @@ fn table(runs: &[Run], rounds: u32) -> String {
         writeln!(text, "\n## {}\n", fault.name).unwrap();
         text += "| | gap, ms: least | median | most | failed | delayed | two holders, ms |\n|---|---|---|---|---|---|---|\n";
         for kind in &KINDS {
-            writeln!(text, "| {} | {} |", kind.name, Cell::of(runs, fault.name, kind.name).row()).unwrap();
+            if let Some(cell) = Cell::of(runs, fault.name, kind.name) {
+                writeln!(text, "| {} | {} |", kind.name, cell.row()).unwrap();
+            }
         }
     }
     text
@@ -114,9 +117,9 @@ fn plot(runs: &[Run], file: &Path) -> Result<(), Box<dyn std::error::Error>> {
         .label_style(("sans-serif", 14))
         .draw()?;
     for ((kind, color), index) in KINDS.iter().zip(COLORS).zip(1..) {
-        let cells = FAULTS.iter().rev().enumerate().map(|(row, fault)| {
+        let cells = FAULTS.iter().rev().enumerate().filter_map(|(row, fault)| {
             let line = (row + 1) * (KINDS.len() + 1) - index;
-            (line, Cell::of(runs, fault.name, kind.name).three())
+            Some((line, Cell::of(runs, fault.name, kind.name)?.three()))
         });
         let cells: Vec<(usize, [f64; 3])> = cells.collect();
         let range = |(line, [least, _, most]): &(usize, [f64; 3])| {
