@@ -1,5 +1,5 @@
 # The one list of commands. `make test` is what CI runs.
-.PHONY: demo test fmt lint unit sim model lab lab-nemesis lab-nginx lab-vrrp mutations fuzz deny
+.PHONY: demo test fmt lint unit sim model lab lab-nemesis lab-nginx lab-vrrp bench bench-quick bench-announce mutations fuzz deny
 
 CARGO ?= cargo
 
@@ -49,6 +49,18 @@ lab-vrrp:
 	$(CARGO) build --release --locked --bin haclusterd
 	LAB_HACLUSTERD=$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/haclusterd \
 	$(CARGO) test --locked --test lab vrrp::bench:: -- --ignored --nocapture --test-threads 1
+
+# The same faults on haclusterd and on keepalived, in one run of at most 15 minutes; writes docs/benchmarks. One round of
+# each in `bench-quick`, which writes to the target directory. BENCH_ROUNDS (20), BENCH_SYSTEM, BENCH_FAULT: parts of their
+# names. With the program that is shipped, on a machine that does nothing else; needs keepalived.
+bench bench-quick:
+	$(CARGO) build --release --locked --bin haclusterd
+	$(if $(filter bench-quick,$@),BENCH_ROUNDS=1 )LAB_HACLUSTERD=$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/haclusterd \
+	$(CARGO) test --locked --test lab bench::failover -- --exact --ignored --nocapture
+
+# How soon neighbours' caches follow the VIP, with and without asking each of them, while frames are lost.
+bench-announce:
+	$(CARGO) test --locked --test kernel announce::how_soon_caches_follow -- --exact --ignored --nocapture
 
 # More mistakes in keepalived.conf files than in `unit`, against keepalived -t. MUTATIONS (4000), MUTATION_SEED.
 mutations:

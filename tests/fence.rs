@@ -20,7 +20,8 @@ use haclusterd::io::neighbor::{Claim, ClaimKind, Neighbor};
 use haclusterd_proto::ndp;
 use netns::{OURS, PEERS, Seen, isolated, run, wired};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
@@ -183,6 +184,38 @@ fn closing_is_at_once_and_lasts_until_the_address_is_forgotten() {
         let free = self::clients(PACE);
         sleep(LEASE / 3);
         all_answered(free);
+    });
+}
+
+#[test]
+fn a_quiet_address_serves_the_connections_that_it_has_and_takes_no_more() {
+    const PATIENCE: Duration = Duration::from_millis(50);
+    wired("a_quiet_address_serves_the_connections_that_it_has_and_takes_no_more", || async {
+        let v0 = host();
+        let mut fence = Fence::start(&[]).unwrap();
+        let _ = fence.open(&gates(v0, clock::now() + LONG)).unwrap();
+        for vip in vips() {
+            let listener = TcpListener::bind((vip, 0)).unwrap();
+            let at = listener.local_addr().unwrap();
+            let connect = move || {
+                let there = move || {
+                    client::enter("peer");
+                    TcpStream::connect_timeout(&at, PATIENCE)
+                };
+                std::thread::spawn(there).join().unwrap()
+            };
+            let (mut theirs, mut ours) = (connect().unwrap(), listener.accept().unwrap().0);
+            fence.quiet(&[vip]).unwrap();
+            assert!(connect().is_err(), "{vip}");
+            let mut said = [0; 2];
+            theirs.write_all(b"go").unwrap();
+            ours.read_exact(&mut said).unwrap();
+            ours.write_all(b"on").unwrap();
+            theirs.read_exact(&mut said).unwrap();
+            assert_eq!(said, *b"on", "{vip}");
+            fence.forget(&[vip]).unwrap();
+            connect().unwrap();
+        }
     });
 }
 

@@ -14,12 +14,15 @@ impl Engine {
                 let vip = &mut self.vips[at];
                 vip.until = facts.until;
                 let change = vip.seat.step(&facts, now);
-                let serve = matches!(vip.seat.phase(), seat::Phase::Owner { .. });
-                let until = facts.until.filter(|_| serve);
+                let goal = match (vip.seat.phase(), facts.until) {
+                    (seat::Phase::Owner { .. }, Some(until)) => Goal::Held(until),
+                    (seat::Phase::Leaving { gently: true, .. }, Some(until)) if now < until => Goal::Quit,
+                    _ => Goal::Gone,
+                };
                 let id = vip.id();
                 // Where there is a virtual router too, the addresses follow that one.
                 if self.router_of(id).is_none() {
-                    let acts = self.vips[at].addresses.follow(until, renew, now);
+                    let acts = self.vips[at].addresses.follow(goal, renew, now);
                     perform(acts, id, &mut self.out, &mut extended);
                 }
                 match change {
@@ -131,6 +134,7 @@ pub(super) fn perform(
         match act {
             Act::Install { until } => out.push(Action::Install { vip, until }),
             Act::Extend { until } => extended.push((vip, until)),
+            Act::Quiet => out.push(Action::Quiet(vip)),
             Act::Remove => {
                 extended.retain(|(other, _)| *other != vip);
                 out.push(Action::Remove(vip));

@@ -147,6 +147,7 @@ impl Engine {
             granted,
             until,
             yield_to: self.yields(vip, now),
+            serves: self.is_well(now) && vip.interface.is_ok() && !vip.contested && vip.rival_seen.is_none(),
             absent: vip.addresses.is_absent(),
             patience,
             pause: STAGGER * rank + jitter,

@@ -51,7 +51,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 use time::{Instant, Timers};
-use vip::{Act, Verify, Vip};
+use vip::{Act, Goal, Verify, Vip};
 use voter::{Freed, Rules, Voter};
 use voters::{Candidate, Plan, Stored, Voters};
 
@@ -182,6 +182,8 @@ pub enum Action {
     },
     /// The fences of these are to stay open until then; each closes by itself when it is not.
     Extend(Vec<(VipId, Instant)>),
+    /// Take no new connections for these: they are about to be removed.
+    Quiet(VipId),
     Remove(VipId),
     Announce(VipId),
     /// Ask single neighbours in the VIP's name.

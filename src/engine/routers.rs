@@ -151,7 +151,7 @@ impl Engine {
             let (id, until, renew) = (router.id(), router.router.until(), router.renew(renew));
             let vip = self.vips.iter_mut().find(|vip| vip.id() == id).map(|vip| &mut vip.addresses);
             let addresses = vip.unwrap_or(&mut self.routers[at].addresses);
-            let acts = addresses.follow(until, renew, now);
+            let acts = addresses.follow(until.map_or(Goal::Gone, Goal::Held), renew, now);
             course::perform(acts, id, &mut self.out, &mut extended);
         }
         self.extend(extended);

@@ -21,6 +21,7 @@ pub enum Phase {
     /// Still in the lease: it is given back once the address is gone.
     Leaving {
         term: Term,
+        gently: bool,
     },
 }
 
@@ -37,6 +38,8 @@ pub struct Facts {
     pub until: Option<Instant>,
     /// Another node should own it, and why.
     pub yield_to: Option<String>,
+    /// What is served here is served well, and nowhere else: it may end.
+    pub serves: bool,
     /// The addresses are off this host.
     pub absent: bool,
     /// How long an attempt may take.
@@ -93,7 +96,7 @@ impl Seat {
     #[must_use]
     pub fn holds(&self) -> Option<Term> {
         match self.phase {
-            Phase::Owner { term, .. } | Phase::Leaving { term } => Some(term),
+            Phase::Owner { term, .. } | Phase::Leaving { term, .. } => Some(term),
             Phase::Idle | Phase::Asking { .. } => None,
         }
     }
@@ -125,7 +128,8 @@ impl Seat {
                     (false, Some(reason), _) | (false, None, Some(reason)) => reason.clone(),
                     (false, None, None) => return None,
                 };
-                Some(self.enter(Phase::Leaving { term }, Change::Leaves { why, lapsed }))
+                let gently = facts.serves && !lapsed;
+                Some(self.enter(Phase::Leaving { term, gently }, Change::Leaves { why, lapsed }))
             }
             Phase::Leaving { .. } => facts.absent.then(|| self.enter(Phase::Idle, Change::Left)),
         }
@@ -176,6 +180,7 @@ mod tests {
             granted: None,
             until: None,
             yield_to: None,
+            serves: true,
             absent: true,
             patience: Duration::from_millis(20),
             pause: Duration::from_millis(30),

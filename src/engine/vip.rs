@@ -1,4 +1,4 @@
-//! The addresses of one VIP on this host: Absent -> Adding -> Held -> Removing, and when to announce them.
+//! The addresses of one VIP on this host: Absent -> Adding -> Held (-> Quiet) -> Removing, and when to announce them.
 //!
 //! The kernel's answers come back as inputs, so that an announcement never overtakes its address and a lease is
 //! never given back while the address still stands.
@@ -21,6 +21,9 @@ const QUESTIONS: [Duration; 11] =
 const RETRY: Duration = Duration::from_millis(100);
 /// The fence counts in the kernel's jiffies; to push it out by less is work for nothing.
 const FENCE_STEP: Duration = Duration::from_millis(4);
+/// What is being served may end before the address goes: most answers take less. Longer, and more new connections would
+/// be lost, each of which comes again after a second.
+const QUIET: Duration = Duration::from_micros(500);
 /// Two hands that remove and add the same address must not make a storm.
 const READD_PAUSE: Duration = Duration::from_millis(20);
 
@@ -38,9 +41,22 @@ enum State {
         asking: Schedule,
         refresh_at: Instant,
     },
+    /// Takes no new connections.
+    Quiet {
+        remove_at: Instant,
+    },
     Removing {
         retry_at: Option<Instant>,
     },
+}
+
+/// What is to become of the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    Held(Instant),
+    /// Not ours any more, as soon as what is being served has had a moment to end.
+    Quit,
+    Gone,
 }
 
 /// Rounds at growing distances; the first is at once.
@@ -71,6 +87,8 @@ pub enum Act {
     Extend {
         until: Instant,
     },
+    /// Take no new connections.
+    Quiet,
     Remove,
     Announce,
     Verify(Verify),
@@ -109,17 +127,17 @@ impl Vip {
         matches!(self.state, State::Held { .. })
     }
 
-    /// Makes the addresses follow the ownership: ours until `until`, or not ours.
-    pub fn follow(&mut self, until: Option<Instant>, renew: Duration, now: Instant) -> Vec<Act> {
-        match (&mut self.state, until) {
-            (State::Absent, Some(until)) => self.add(until),
-            (State::Lost { readd_at }, Some(until)) if *readd_at <= now => self.add(until),
+    /// Makes the addresses follow the ownership.
+    pub fn follow(&mut self, goal: Goal, renew: Duration, now: Instant) -> Vec<Act> {
+        match (&mut self.state, goal) {
+            (State::Absent, Goal::Held(until)) => self.add(until),
+            (State::Lost { readd_at }, Goal::Held(until)) if *readd_at <= now => self.add(until),
             // The kernel may take its time: by when it is ready, the lease is longer.
-            (State::Adding, Some(until)) if until >= self.fenced + FENCE_STEP => {
+            (State::Adding, Goal::Held(until)) if until >= self.fenced + FENCE_STEP => {
                 self.fenced = until;
                 vec![Act::Extend { until }]
             }
-            (State::Held { announcing, asking, refresh_at, .. }, Some(until)) => {
+            (State::Held { announcing, asking, refresh_at, .. }, Goal::Held(until)) => {
                 let mut acts = Vec::new();
                 if *refresh_at <= now || std::mem::take(&mut self.hurry) {
                     *refresh_at = now + renew;
@@ -142,7 +160,13 @@ impl Vip {
                 }
                 acts
             }
-            (State::Lost { .. } | State::Adding | State::Held { .. }, None) => {
+            (State::Held { .. }, Goal::Quit) => {
+                self.state = State::Quiet { remove_at: now + QUIET };
+                vec![Act::Quiet]
+            }
+            (State::Quiet { remove_at }, Goal::Quit) if now < *remove_at => Vec::new(),
+            (State::Quiet { .. }, _)
+            | (State::Lost { .. } | State::Adding | State::Held { .. }, Goal::Quit | Goal::Gone) => {
                 self.state = State::Removing { retry_at: None };
                 vec![Act::Remove]
             }
@@ -231,6 +255,7 @@ impl Vip {
             }
             State::Removing { retry_at } => retry_at,
             State::Lost { readd_at } => Some(readd_at),
+            State::Quiet { remove_at } => Some(remove_at),
             State::Absent | State::Adding => None,
         }
     }
@@ -268,14 +293,14 @@ mod tests {
 
     fn held(refresh: Duration) -> Vip {
         let mut vip = Vip::new(refresh);
-        assert_eq!(vip.follow(Some(END), RENEW, at(0)), [Act::Install { until: END }]);
+        assert_eq!(vip.follow(Goal::Held(END), RENEW, at(0)), [Act::Install { until: END }]);
         assert!(vip.installed(true, RENEW, at(0)));
         vip
     }
 
     /// Milliseconds of every announcement until `end`.
     fn announcements(vip: &mut Vip, end: u64) -> Vec<u64> {
-        let says = |vip: &mut Vip, ms| vip.follow(Some(END), RENEW, at(ms)).contains(&Act::Announce);
+        let says = |vip: &mut Vip, ms| vip.follow(Goal::Held(END), RENEW, at(ms)).contains(&Act::Announce);
         (0..end).filter(|ms| says(vip, *ms)).collect()
     }
 
@@ -294,7 +319,7 @@ mod tests {
         let mut vip = held(Duration::from_secs(30));
         let mut said = Vec::new();
         for ms in 0..20_000 {
-            let acts = vip.follow(Some(END), RENEW, at(ms));
+            let acts = vip.follow(Goal::Held(END), RENEW, at(ms));
             said.extend(acts.into_iter().filter_map(|act| match act {
                 Act::Verify(what) => Some((ms, what)),
                 _ => None,
@@ -305,41 +330,57 @@ mod tests {
             [(0, Verify::Begin)].into_iter().chain(again).chain([(6000, Verify::End)]).collect();
         assert_eq!(said, all);
         vip.announce_again(at(20_000));
-        assert!(vip.follow(Some(END), RENEW, at(20_000)).contains(&Act::Verify(Verify::Begin)));
+        assert!(vip.follow(Goal::Held(END), RENEW, at(20_000)).contains(&Act::Verify(Verify::Begin)));
     }
 
     #[test]
     fn nobody_is_asked_in_the_name_of_what_is_not_ours_any_more() {
         let mut vip = held(Duration::ZERO);
-        let acts: Vec<_> = (1..20_000).flat_map(|ms| vip.follow(None, RENEW, at(ms))).collect();
+        let acts: Vec<_> = (1..20_000).flat_map(|ms| vip.follow(Goal::Gone, RENEW, at(ms))).collect();
         assert_eq!(acts, [Act::Remove]);
     }
 
     #[test]
     fn nothing_is_announced_before_the_kernel_has_the_address() {
         let mut vip = Vip::new(Duration::ZERO);
-        vip.follow(Some(at(500)), RENEW, at(0));
-        assert_eq!(vip.follow(Some(at(501)), RENEW, at(1)), []);
-        assert_eq!(vip.follow(Some(at(550)), RENEW, at(50)), [Act::Extend { until: at(550) }], "it is slow");
+        vip.follow(Goal::Held(at(500)), RENEW, at(0));
+        assert_eq!(vip.follow(Goal::Held(at(501)), RENEW, at(1)), []);
+        assert_eq!(
+            vip.follow(Goal::Held(at(550)), RENEW, at(50)),
+            [Act::Extend { until: at(550) }],
+            "it is slow"
+        );
     }
 
     #[test]
     fn a_removal_is_repeated_until_the_kernel_confirms_it() {
         let mut vip = held(Duration::ZERO);
-        assert_eq!(vip.follow(None, RENEW, at(1)), [Act::Remove]);
+        assert_eq!(vip.follow(Goal::Gone, RENEW, at(1)), [Act::Remove]);
         vip.removed(false, at(1));
-        assert_eq!(vip.follow(None, RENEW, at(2)), []);
-        assert_eq!(vip.follow(None, RENEW, at(101)), [Act::Remove]);
+        assert_eq!(vip.follow(Goal::Gone, RENEW, at(2)), []);
+        assert_eq!(vip.follow(Goal::Gone, RENEW, at(101)), [Act::Remove]);
         vip.removed(true, at(101));
         assert!(vip.is_absent());
+    }
+
+    #[test]
+    fn what_is_being_served_may_end() {
+        let mut vip = held(Duration::ZERO);
+        let mut quit = |micros| vip.follow(Goal::Quit, RENEW, Instant::from_micros(micros));
+        assert_eq!(quit(1000), [Act::Quiet]);
+        assert_eq!((quit(1000), quit(1499)), (vec![], vec![]));
+        assert_eq!(quit(1500), [Act::Remove]);
+        let mut vip = held(Duration::ZERO);
+        vip.follow(Goal::Quit, RENEW, at(1));
+        assert_eq!(vip.follow(Goal::Gone, RENEW, at(1)), [Act::Remove], "its lease has ended");
     }
 
     #[test]
     fn an_address_that_somebody_removed_comes_back() {
         let mut vip = held(Duration::ZERO);
         assert!(vip.lost(at(10)));
-        assert_eq!(vip.follow(Some(END), RENEW, at(10)), []);
-        assert_eq!(vip.follow(Some(END), RENEW, at(30)), [Act::Install { until: END }]);
+        assert_eq!(vip.follow(Goal::Held(END), RENEW, at(10)), []);
+        assert_eq!(vip.follow(Goal::Held(END), RENEW, at(30)), [Act::Install { until: END }]);
     }
 
     #[test]
@@ -347,7 +388,7 @@ mod tests {
         let mut vip = held(Duration::ZERO);
         vip.lost(at(10));
         assert!(!vip.is_absent());
-        assert_eq!(vip.follow(None, RENEW, at(11)), [Act::Remove]);
+        assert_eq!(vip.follow(Goal::Gone, RENEW, at(11)), [Act::Remove]);
     }
 
     #[test]
@@ -355,15 +396,15 @@ mod tests {
         let mut vip = held(Duration::ZERO);
         vip.installed(false, RENEW, at(10));
         assert!(vip.is_held());
-        assert!(vip.follow(Some(END), RENEW, at(110)).contains(&Act::Install { until: END }));
+        assert!(vip.follow(Goal::Held(END), RENEW, at(110)).contains(&Act::Install { until: END }));
     }
 
     #[test]
     fn the_fence_follows_the_lease_between_two_renewals_of_the_address() {
         let mut vip = Vip::new(Duration::ZERO);
-        vip.follow(Some(at(500)), RENEW, at(0));
+        vip.follow(Goal::Held(at(500)), RENEW, at(0));
         vip.installed(true, RENEW, at(0));
-        let mut follow = |end, now| vip.follow(Some(at(end)), RENEW, at(now));
+        let mut follow = |end, now| vip.follow(Goal::Held(at(end)), RENEW, at(now));
         assert!(!follow(503, 3).contains(&Act::Extend { until: at(503) }), "not worth it");
         assert!(follow(550, 50).contains(&Act::Extend { until: at(550) }));
         assert!(follow(800, 300).contains(&Act::Install { until: at(800) }));
@@ -373,7 +414,7 @@ mod tests {
     #[test]
     fn the_end_of_the_address_is_pushed_out_while_held() {
         let mut vip = held(Duration::ZERO);
-        let acts: Vec<_> = (1..=500).flat_map(|ms| vip.follow(Some(END), RENEW, at(ms))).collect();
+        let acts: Vec<_> = (1..=500).flat_map(|ms| vip.follow(Goal::Held(END), RENEW, at(ms))).collect();
         assert_eq!(acts.iter().filter(|a| matches!(a, Act::Install { .. })).count(), 2);
     }
 }

@@ -43,6 +43,8 @@ use wire::Batch;
 /// A guard outlives its last renewal by this. When it ends, the kernel has long removed the address (its lifetime is
 /// some seconds), and an operator who then sets it by hand does not find it dead.
 const GUARD: Duration = Duration::from_secs(30);
+/// Far longer than an address is quiet before it is removed, and nothing if it is not removed at all.
+const QUIET: Duration = Duration::from_millis(100);
 /// The longest jiffy there is (HZ=100), by which the kernel rounds. Before Linux 6.12, an element whose timeout was
 /// rounded to nothing stayed for ever.
 const JIFFY: Duration = Duration::from_millis(10);
@@ -128,6 +130,12 @@ impl Fence {
         if self.settle(addrs)? { Ok(()) } else { self.build() }
     }
 
+    /// These take no new connections for a moment, within which they are to be closed.
+    pub fn quiet(&mut self, addrs: &[IpAddr]) -> Result<(), FenceError> {
+        let quiet: Vec<_> = addrs.iter().map(|addr| (*addr, QUIET)).collect();
+        Ok(self.commit(|batch| elements::put(batch, Set::Quiet, addrs, &quiet))?)
+    }
+
     /// These are off this host: neither gate nor guard is needed any more.
     pub fn forget(&mut self, addrs: &[IpAddr]) -> Result<(), FenceError> {
         let known: Vec<_> =
@@ -135,6 +143,7 @@ impl Fence {
         let gone = self.commit(|batch| {
             elements::put(batch, Set::Lease, &known, &[]);
             elements::put(batch, Set::Guard, &known, &[]);
+            elements::put(batch, Set::Quiet, &known, &[]);
         });
         match gone {
             // There is no table to take them out of; the next renewal builds it.

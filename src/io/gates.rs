@@ -41,6 +41,7 @@ struct Counters {
 #[derive(Debug)]
 enum Order {
     Open(Vec<Gate>, Option<oneshot::Sender<Result<(), FenceError>>>),
+    Quiet(Vec<IpAddr>),
     Close(Vec<IpAddr>),
     Forget(Vec<IpAddr>),
 }
@@ -102,6 +103,11 @@ impl Gates {
         self.order(Order::Open(gates, None));
     }
 
+    /// No new connections for these, which are about to be closed.
+    pub fn quiet(&self, addrs: &[IpAddr]) {
+        self.order(Order::Quiet(addrs.to_vec()));
+    }
+
     /// What cannot be closed closes by itself when its lease ends.
     pub fn close(&self, addrs: &[IpAddr]) {
         self.order(Order::Close(addrs.to_vec()));
@@ -145,6 +151,7 @@ fn obey(mut fence: Fence, inbox: &Receiver<Order>, counters: &Counters) -> Fence
                     Some(Err(outcome)) => outcome, // nobody has waited for it
                 }
             }
+            Order::Quiet(addrs) => fence.quiet(&addrs),
             Order::Close(addrs) => fence.close(&addrs),
             Order::Forget(addrs) => fence.forget(&addrs),
         };

@@ -157,6 +157,7 @@ impl Ports {
                 return Some(Input::Installed { vip, result });
             }
             Action::Extend(ends) => self.extend(&ends),
+            Action::Quiet(vip) => self.gates.quiet(&self.placed_of(vip)),
             Action::Remove(vip) => {
                 let result = self.remove(vip).await;
                 return Some(Input::Removed { vip, result });
@@ -281,12 +282,12 @@ impl Ports {
 
     async fn remove(&mut self, id: VipId) -> Result<(), String> {
         self.verifier.forget(id);
+        let addrs = self.placed_of(id);
         let Some(Placed { places, .. }) = self.placed.get(&id) else {
             self.ways.remove(&self.kernel, id).await;
             self.faces.remove(id);
             return Ok(());
         };
-        let addrs: Vec<IpAddr> = places.iter().map(|(_, net)| net.addr()).collect();
         self.gates.close(&addrs);
         self.ways.remove(&self.kernel, id).await;
         // What an interface that is gone took along needs no removing.
@@ -295,6 +296,11 @@ impl Ports {
         self.gates.forget(&addrs);
         self.faces.remove(id);
         Ok(())
+    }
+
+    fn placed_of(&self, id: VipId) -> Vec<IpAddr> {
+        let places = self.placed.get(&id).map(|placed| placed.places.as_slice()).unwrap_or_default();
+        places.iter().map(|(_, net)| net.addr()).collect()
     }
 
     /// The end of a run. What is still placed stays fenced: for a successor, or until the kernel drops it.

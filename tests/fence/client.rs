@@ -85,7 +85,7 @@ impl Client {
     }
 }
 
-fn enter(namespace: &str) {
+pub fn enter(namespace: &str) {
     let file = File::open(format!("/run/netns/{namespace}")).unwrap();
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
 }

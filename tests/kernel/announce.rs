@@ -4,7 +4,7 @@ use super::netns::{OURS, PEERS, SOON, isolated, run, wired};
 use super::{STRANGER, index, ip, kernel, learns};
 use haclusterd::engine::acks::{Acks, Peer, Question};
 use haclusterd::engine::time::Instant as Moment;
-use haclusterd::engine::vip::{Act, Verify, Vip};
+use haclusterd::engine::vip::{Act, Goal, Verify, Vip};
 use haclusterd::io::neighbor::{Claim, Ears, Neighbor};
 use haclusterd_proto::{MacAddr, VipId};
 use std::io::{BufRead, BufReader};
@@ -193,13 +193,13 @@ impl Owner {
 
     fn take(&mut self, now: Moment) {
         self.vip = Vip::new(Duration::ZERO);
-        self.vip.follow(Some(END), Duration::from_secs(3600), now);
+        self.vip.follow(Goal::Held(END), Duration::from_secs(3600), now);
         assert!(self.vip.installed(true, Duration::from_secs(3600), now));
         self.ear.0.lock().unwrap().answers.clear();
     }
 
     fn step(&mut self, now: Moment) {
-        for act in self.vip.follow(Some(END), Duration::from_secs(3600), now) {
+        for act in self.vip.follow(Goal::Held(END), Duration::from_secs(3600), now) {
             match act {
                 Act::Announce => VIPS.iter().for_each(|vip| self.neighbor.announce(ip(vip)).unwrap()),
                 Act::Verify(what) if self.verifies => self.verify(what),
@@ -305,7 +305,7 @@ fn mislead() {
 async fn measure(loss: &str, rule: Option<&str>, verifies: bool, caches: &[Cache]) {
     if let Some(rule) = rule {
         let chain = format!("chain f {{ type filter hook forward priority 0; {rule}; }}");
-        let nft = ["netns", "exec", "switch", "nft", &format!("table bridge loss {{ {chain} }}")];
+        let nft = ["netns", "exec", "switch", "nft", &format!("table bridge loss {{ {chain}; }}")];
         assert!(Command::new("ip").args(nft).status().unwrap().success());
     }
     let (neighbor, ear) = listen();

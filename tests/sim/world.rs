@@ -509,7 +509,7 @@ impl World {
             }
             Action::Dismiss(_) => {} // the engine does not listen to them either
             Action::Remember(memory) => self.hosts[at].memory = Some(*memory),
-            Action::Changed(_) | Action::Announce(_) | Action::Verify { .. } => {}
+            Action::Changed(_) | Action::Announce(_) | Action::Quiet(_) | Action::Verify { .. } => {}
             Action::ProbeGateway | Action::Vrrp { .. } => {}
         }
     }

@@ -135,6 +135,9 @@ impl Book {
                     fences.iter().map(|(vip, until)| self.until(*vip, *until)).collect();
                 (None, true, format!("keep open {}", fences.join(" and ")))
             }
+            Action::Quiet(vip) => {
+                (Some(*vip), false, format!("take no new connections for {}", self.vip(*vip)))
+            }
             Action::Remove(vip) => {
                 self.installed.remove(vip);
                 (Some(*vip), false, format!("remove {}", self.vip(*vip)))

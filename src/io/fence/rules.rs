@@ -11,8 +11,10 @@ const ARP: u16 = 0x0806;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 
-/// Drops what has a guarded address whose gate is not open. All places count from the network header.
+/// Drops packets by their address. All places count from the network header.
 pub struct Rule {
+    /// Which of those packets.
+    drops: Drops,
     ethertype: u16,
     /// Bytes that must be so: where, and which.
     bytes: &'static [(u32, u8)],
@@ -20,16 +22,26 @@ pub struct Rule {
     family: Family,
 }
 
+enum Drops {
+    /// All whose address is guarded and has no open gate.
+    Fenced,
+    /// Those that open a connection with an address that takes none any more.
+    Opening,
+}
+use Drops::{Fenced, Opening};
+
 pub const INGRESS: &[Rule] = &[
-    Rule { ethertype: IPV4, bytes: &[], address_at: DESTINATION.0, family: Family::V4 },
-    Rule { ethertype: IPV6, bytes: &[], address_at: DESTINATION.1, family: Family::V6 },
+    Rule { drops: Fenced, ethertype: IPV4, bytes: &[], address_at: DESTINATION.0, family: Family::V4 },
+    Rule { drops: Fenced, ethertype: IPV6, bytes: &[], address_at: DESTINATION.1, family: Family::V6 },
+    Rule { drops: Opening, ethertype: IPV4, bytes: &[], address_at: DESTINATION.0, family: Family::V4 },
+    Rule { drops: Opening, ethertype: IPV6, bytes: &[], address_at: DESTINATION.1, family: Family::V6 },
 ];
 
 pub const EGRESS: &[Rule] = &[
-    Rule { ethertype: ARP, bytes: &[], address_at: 14, family: Family::V4 },
-    Rule { ethertype: IPV4, bytes: &[], address_at: SOURCE.0, family: Family::V4 },
-    Rule { ethertype: IPV6, bytes: &[], address_at: SOURCE.1, family: Family::V6 },
-    Rule { ethertype: IPV6, bytes: ADVERTISEMENT, address_at: 48, family: Family::V6 },
+    Rule { drops: Fenced, ethertype: ARP, bytes: &[], address_at: 14, family: Family::V4 },
+    Rule { drops: Fenced, ethertype: IPV4, bytes: &[], address_at: SOURCE.0, family: Family::V4 },
+    Rule { drops: Fenced, ethertype: IPV6, bytes: &[], address_at: SOURCE.1, family: Family::V6 },
+    Rule { drops: Fenced, ethertype: IPV6, bytes: ADVERTISEMENT, address_at: 48, family: Family::V6 },
 ];
 
 /// By its target. Its source is the same address when it is ours or the kernel's, but another in a proxy's.
@@ -48,8 +60,16 @@ impl Rule {
             equals(list, &[byte]);
         }
         load(list, self.address_at, self.family.length());
-        listed(list, Set::Guard.name(self.family));
-        not_listed(list, Set::Lease.name(self.family));
+        match self.drops {
+            Fenced => {
+                listed(list, Set::Guard.name(self.family));
+                not_listed(list, Set::Lease.name(self.family));
+            }
+            Opening => {
+                listed(list, Set::Quiet.name(self.family));
+                opens_connection(list);
+            }
+        }
         drop_packet(list);
     }
 }
@@ -77,11 +97,48 @@ fn expression(list: &mut Bytes, name: &str, fill: impl FnOnce(&mut Bytes)) {
 }
 
 fn load_ethertype(list: &mut Bytes) {
+    const PROTOCOL: u32 = 1;
+    load_meta(list, PROTOCOL);
+}
+
+fn load_meta(list: &mut Bytes, key: u32) {
     const TO: u16 = 1;
     const KEY: u16 = 2;
-    const PROTOCOL: u32 = 1;
     expression(list, "meta", |meta| {
-        meta.number(KEY, PROTOCOL).number(TO, REGISTER);
+        meta.number(KEY, key).number(TO, REGISTER);
+    });
+}
+
+/// TCP with SYN and without ACK.
+fn opens_connection(list: &mut Bytes) {
+    const TRANSPORT_PROTOCOL: u32 = 16;
+    const TCP: u8 = 6;
+    const FLAGS_AT: u32 = 13;
+    const SYN: u8 = 0x02;
+    const SYN_ACK: u8 = 0x12;
+    load_meta(list, TRANSPORT_PROTOCOL);
+    equals(list, &[TCP]);
+    load_from(list, TRANSPORT_HEADER, FLAGS_AT, 1);
+    mask(list, &[SYN_ACK]);
+    equals(list, &[SYN]);
+}
+
+/// Keeps these bits of what was loaded.
+fn mask(list: &mut Bytes, bits: &[u8]) {
+    const FROM: u16 = 1;
+    const TO: u16 = 2;
+    const LENGTH: u16 = 3;
+    const MASK: u16 = 4;
+    const XOR: u16 = 5;
+    let length = u32::try_from(bits.len()).unwrap_or(u32::MAX);
+    expression(list, "bitwise", |bitwise| {
+        bitwise.number(FROM, REGISTER).number(TO, REGISTER).number(LENGTH, length);
+        bitwise.nest(MASK, |data| {
+            data.bytes(VALUE, bits);
+        });
+        bitwise.nest(XOR, |data| {
+            data.bytes(VALUE, &vec![0; bits.len()]);
+        });
     });
 }
 
@@ -107,13 +164,19 @@ pub fn has_address(list: &mut Bytes, addr: IpAddr, (v4_at, v6_at): End) {
 }
 
 pub fn load(list: &mut Bytes, at: u32, length: u32) {
+    load_from(list, NETWORK_HEADER, at, length);
+}
+
+const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
+
+fn load_from(list: &mut Bytes, header: u32, at: u32, length: u32) {
     const TO: u16 = 1;
     const BASE: u16 = 2;
     const OFFSET: u16 = 3;
     const LENGTH: u16 = 4;
-    const NETWORK_HEADER: u32 = 1;
     expression(list, "payload", |payload| {
-        payload.number(TO, REGISTER).number(BASE, NETWORK_HEADER).number(OFFSET, at).number(LENGTH, length);
+        payload.number(TO, REGISTER).number(BASE, header).number(OFFSET, at).number(LENGTH, length);
     });
 }
 

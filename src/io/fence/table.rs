@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! table netdev haclusterd {
-//!     set guard4 { type ipv4_addr; flags timeout; }           (and guard6, lease4, lease6)
+//!     set guard4 { type ipv4_addr; flags timeout; }           (and guard6, lease4, lease6, quiet4, quiet6)
 //!     chain ingress-2 {
 //!         type filter hook ingress device "eth0" priority -1000; policy accept;
 //!         ip daddr @guard4 ip daddr != @lease4 drop
 //!         ip6 daddr @guard6 ip6 daddr != @lease6 drop
+//!         ip daddr @quiet4 tcp flags & (syn | ack) == syn drop
+//!         ip6 daddr @quiet6 tcp flags & (syn | ack) == syn drop
 //!     }
 //!     chain egress-2 {
 //!         type filter hook egress device "eth0" priority 1000; policy accept;
@@ -55,6 +57,8 @@ pub enum Set {
     Guard,
     /// Open gates.
     Lease,
+    /// Addresses that take no new connections.
+    Quiet,
 }
 
 impl Set {
@@ -64,6 +68,8 @@ impl Set {
             (Set::Guard, Family::V6) => "guard6",
             (Set::Lease, Family::V4) => "lease4",
             (Set::Lease, Family::V6) => "lease6",
+            (Set::Quiet, Family::V4) => "quiet4",
+            (Set::Quiet, Family::V6) => "quiet6",
         }
     }
 }
@@ -114,7 +120,7 @@ pub fn remove(batch: &mut Batch) {
 /// The table with empty sets and without chains, where there is none.
 pub fn make(batch: &mut Batch) {
     new_table(batch);
-    for set in [Set::Guard, Set::Lease] {
+    for set in [Set::Guard, Set::Lease, Set::Quiet] {
         for family in Family::BOTH {
             new_set(batch, set, family);
         }

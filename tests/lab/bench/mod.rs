@@ -125,12 +125,8 @@ fn part_of(kind: &Kind, rounds: u32) {
         }
         let (questions, sights, lost) = wire.end();
         assert_eq!(lost, 0, "frames were not seen");
-        let _ = std::process::Command::new("sh")
-            .args(["-c", "rm -rf /tmp/bl; mkdir /tmp/bl; cp -r /tmp/.tmp* /tmp/bl"])
-            .status();
         for (fault, course) in seen {
             let run = course.judge(kind, fault, &questions, &sights);
-            println!("X {run:?}");
             println!("{MARK}{}", serde_json::to_string(&run).unwrap());
         }
     }
