@@ -1,5 +1,5 @@
 # The one list of commands. `make test` is what CI runs.
-.PHONY: demo test fmt lint unit sim model lab lab-nemesis lab-nginx lab-vrrp bench bench-quick bench-announce mutations fuzz deny
+.PHONY: demo test fmt lint unit sim model lab lab-nemesis lab-nginx lab-vrrp bench bench-quick bench-course bench-scale bench-announce mutations fuzz deny
 
 CARGO ?= cargo
 
@@ -57,6 +57,12 @@ bench bench-quick:
 	$(CARGO) build --release --locked --bin haclusterd
 	$(if $(filter bench-quick,$@),BENCH_ROUNDS=1 )LAB_HACLUSTERD=$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/haclusterd \
 	$(CARGO) test --locked --test lab bench::failover -- --exact --ignored --nocapture
+
+# Which step of a failover takes how long, and what grows with the number of nodes and of VIPs (SCALE='nodes VIPs').
+bench-course bench-scale:
+	$(CARGO) build --release --locked --bin haclusterd
+	LAB_HACLUSTERD=$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/haclusterd \
+	$(CARGO) test --locked --test lab $(if $(filter bench-course,$@),bench::course,bench::scale) -- --ignored --nocapture
 
 # How soon neighbours' caches follow the VIP, with and without asking each of them, while frames are lost.
 bench-announce:

@@ -188,6 +188,40 @@ fn closing_is_at_once_and_lasts_until_the_address_is_forgotten() {
 }
 
 #[test]
+fn gates_are_kept_open_together_and_closed_one_by_one() {
+    wired("gates_are_kept_open_together_and_closed_one_by_one", || async {
+        let v0 = host();
+        let mut fence = Fence::start(&[]).unwrap();
+        let _ = fence.open(&gates(v0, clock::now() + LEASE)).unwrap();
+        let before = clients(PACE);
+        for _ in 0..30 {
+            assert!(!fence.keep(clock::now() + LEASE).unwrap());
+            sleep(LEASE / 10);
+        }
+        all_answered(before);
+        assert_eq!(Fence::left_open().unwrap().len(), 2);
+        let last = clock::now() + LEASE;
+        fence.keep(last).unwrap();
+        let after = clients(PACE);
+        sleep(LEASE * 2);
+        for (how, asked) in finish(after) {
+            let (answer, silent) = (last_answered(&asked).unwrap(), silence(&asked));
+            assert!(answer <= last, "{how:?} was served {} ms after the end", self::after(answer, last));
+            assert!(silent + EARLY >= last, "{how:?} was cut off at {} ms", self::after(silent, last));
+        }
+        let until = clock::now() + LONG;
+        let _ = fence.open(&gates(v0, until)).unwrap();
+        fence.keep(until).unwrap();
+        fence.close(&[ip(V4)]).unwrap();
+        fence.keep(until).unwrap();
+        for (how, asked) in finish(clients(PACE)) {
+            let v4 = matches!(how, How::Arp | How::Udp4);
+            assert_eq!(last_answered(&asked).is_none(), v4, "{how:?}");
+        }
+    });
+}
+
+#[test]
 fn a_quiet_address_serves_the_connections_that_it_has_and_takes_no_more() {
     const PATIENCE: Duration = Duration::from_millis(50);
     wired("a_quiet_address_serves_the_connections_that_it_has_and_takes_no_more", || async {

@@ -192,7 +192,7 @@ fn the_subnets_route_is_left_to_the_hosts_own_address() {
         let (kernel, _events) = kernel().await;
         let (four, six) = (vip("10.9.0.100/24", 60), vip("fd00::100/64", 60));
         let installed = kernel.add(&[four.clone(), six.clone()]).await.unwrap();
-        kernel.renew(&installed, 60).await.unwrap();
+        kernel.renew(installed, 60).await.unwrap();
         let alone = run("ip route show dev v0") + &run("ip -6 route show dev v0");
         assert!(alone.contains("10.9.0.0/24") && alone.contains("fd00::/64"), "a lone VIP needs it: {alone}");
         kernel.sweep(&[]).await.unwrap();

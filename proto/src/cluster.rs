@@ -1,4 +1,4 @@
-//! What nodes say to each other about ownership. Each [`Message`] is one QUIC datagram.
+//! What nodes say to each other about ownership. Each [`Message`] is one QUIC datagram, or a stream if it is too long.
 //!
 //! ```text
 //! candidate                    voter
@@ -11,11 +11,14 @@
 
 use crate::units::{AddrId, ClusterId, Incarnation, NodeId, Priority, Term, VipId};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
-/// So many bids and their verdicts fit in one datagram of 1162 bytes.
-pub const MAX_VIPS: usize = 24;
+/// The bids for so many fit in one message of [`MAX_MESSAGE`].
+pub const MAX_VIPS: usize = 1024;
 /// All addresses of all VIPs of one node, for the same reason.
-pub const MAX_ADDRESSES: usize = 64;
+pub const MAX_ADDRESSES: usize = 2048;
+/// Of a message, in bytes.
+pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Voter sets larger than this cost more than they give.
 pub const MAX_VOTERS: usize = 7;
 /// Removed members that a set names; the certificates of those before them have long ended.
@@ -46,7 +49,8 @@ pub struct Advert {
     pub held_down_ms: u32,
     /// A check of the sender is down: it comes after all who are healthy, whatever its priority.
     pub sick: bool,
-    pub bids: Vec<Bid>,
+    /// One for each VIP, by ascending id. While nothing changes, it is the same list in each advert.
+    pub bids: Arc<[Bid]>,
 }
 
 /// How the sender stands towards one VIP.
@@ -63,7 +67,7 @@ pub struct Bid {
     pub holds: Option<Term>,
     /// The highest term that the sender knows of.
     pub term: Term,
-    /// The VIP's addresses, until the lease is granted: no two VIPs that share one are ever granted together.
+    /// The VIP's addresses, while it is wanted: no two VIPs that share one are ever granted together.
     pub addresses: Vec<AddrId>,
 }
 
@@ -79,7 +83,8 @@ pub struct Answer {
     /// How long the voter honours a grant, by its own configuration, in microseconds.
     pub lease_us: u64,
     pub refusal: Option<Refusal>,
-    pub verdicts: Vec<Verdict>,
+    /// One for each bid, in its order. While nothing changes, it is the same list in each answer.
+    pub verdicts: Arc<[Verdict]>,
 }
 
 /// Why a voter heeded nothing in an advert.
@@ -111,7 +116,6 @@ pub enum Grant {
     Free,
     Held {
         by: NodeId,
-        left_ms: u32,
     },
     /// Another VIP that shares an address with this one is held.
     Overlaps {
@@ -172,15 +176,22 @@ pub struct SignedVoters {
 }
 
 impl Advert {
-    /// No honest node says more.
+    /// No honest node says anything else.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let addresses: usize = self.bids.iter().map(|bid| bid.addresses.len()).sum();
         let terms = self.bids.iter().flat_map(|bid| [bid.term, bid.holds.unwrap_or_default()]);
         self.bids.len() <= MAX_VIPS
+            && self.bids.is_sorted_by(|one, next| one.vip < next.vip)
             && addresses <= MAX_ADDRESSES
             && terms.into_iter().all(|term| term <= Term::MAX)
     }
+}
+
+/// Is it the same list? The very same one, in most cases, and then this costs nothing.
+#[must_use]
+pub fn is_same<T: PartialEq>(one: &Arc<[T]>, other: &Arc<[T]>) -> bool {
+    Arc::ptr_eq(one, other) || one == other
 }
 
 impl VoterSet {

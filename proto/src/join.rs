@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 /// Room for a CSR of an ordinary key; the issuer reads no more.
 pub const MAX_REQUEST: usize = 16 * 1024;
 /// The shared settings inside a reply, so that the reply stays within the codec's limit.
-pub const MAX_SETTINGS: usize = 32 * 1024;
+pub const MAX_SETTINGS: usize = 192 * 1024;
 /// A new node needs only one peer that lives; more come by gossip.
 pub const MAX_PEERS: usize = 64;
 /// The label of the TLS exporter that binds a proof to its connection.

@@ -11,6 +11,7 @@ pub mod ethernet;
 pub mod join;
 pub mod member;
 pub mod ndp;
+pub mod packet;
 pub mod token;
 pub mod units;
 pub mod vrrp;

@@ -7,15 +7,13 @@
 pub use crate::control::Health;
 
 use crate::codec::{self, DecodeError, EncodeError};
-use crate::units::{Incarnation, MacAddr, NodeId, Priority, Role, VipId, check_name};
+use crate::units::{Incarnation, MacAddr, NodeId, Priority, Role, check_name};
 use data_encoding::BASE64_NOPAD;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// One line of `members`, however long the probe's own words were.
 pub const MAX_REASON: usize = 256;
-/// As many as one advert can name.
-pub const MAX_VIPS: usize = crate::cluster::MAX_VIPS;
 /// One interface a VIP is already unusual.
 pub const MAX_MACS: usize = 16;
 /// A node runs no more checks than this.
@@ -53,7 +51,6 @@ pub struct MemberRecord {
     /// Why the health or the priority is what it is, in the operator's words.
     pub reason: String,
     pub checks: Vec<CheckState>,
-    pub vips: Vec<VipId>,
     pub macs: Vec<MacAddr>,
     pub config_digest: u64,
     pub version: String,
@@ -116,7 +113,6 @@ impl MemberRecord {
             health: Health::Unknown,
             reason: String::new(),
             checks: Vec::new(),
-            vips: Vec::new(),
             macs: Vec::new(),
             config_digest: 0,
             version: String::new(),
@@ -138,7 +134,6 @@ impl MemberRecord {
                 self.checks.len() <= MAX_CHECKS && self.checks.iter().all(CheckState::is_sound),
                 "list of checks",
             ),
-            (self.vips.len() <= MAX_VIPS, "list of VIPs"),
             (self.macs.len() <= MAX_MACS, "list of MAC addresses"),
         ]
         .into_iter()
@@ -157,7 +152,6 @@ impl MemberRecord {
         self.version = line(&self.version, MAX_VERSION);
         self.checks.truncate(MAX_CHECKS);
         self.checks.iter_mut().for_each(CheckState::bound);
-        self.vips.truncate(MAX_VIPS);
         self.macs.truncate(MAX_MACS);
         self
     }
@@ -240,7 +234,6 @@ mod tests {
             health: Health::Warn,
             reason: "one of two workers answers".into(),
             checks: vec![check("slow", "no answer")],
-            vips: vec![VipId(1), VipId(2)],
             macs: vec![MacAddr([2; 6])],
             config_digest: 5,
             version: "0.1.0".into(),
@@ -278,7 +271,6 @@ mod tests {
         large.addr = "[2001:db8::1]:65535".parse().unwrap();
         large.reason = "\u{10ffff}".repeat(64);
         large.checks = vec![check(&"x".repeat(MAX_CHECK_NAME), &"x".repeat(MAX_CHECK_REASON)); MAX_CHECKS];
-        large.vips = vec![VipId(u64::MAX); MAX_VIPS];
         large.macs = vec![MacAddr::BROADCAST; MAX_MACS];
         large.version = "v".repeat(MAX_VERSION);
         (large.generation, large.seq) = (u64::MAX, u64::MAX);
@@ -291,11 +283,10 @@ mod tests {
 
     #[test]
     fn what_no_honest_author_writes_is_refused() {
-        let broken: [fn(&mut MemberRecord); 6] = [
+        let broken: [fn(&mut MemberRecord); 5] = [
             |r| r.name = "Not A Name".into(),
             |r| r.reason = "r".repeat(MAX_REASON + 1),
             |r| r.reason = "\x1b[2J".into(),
-            |r| r.vips = vec![VipId(0); MAX_VIPS + 1],
             |r| r.macs = vec![MacAddr::ZERO; MAX_MACS + 1],
             |r| r.version = "v".repeat(MAX_VERSION + 1),
         ];

@@ -25,7 +25,7 @@ pub struct Term(pub u64);
 
 /// One address, as the lease messages name it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct AddrId(pub u32);
+pub struct AddrId(pub u64);
 
 /// One VIP: a set of addresses that always moves together. The same set has the same id on every node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -80,8 +80,8 @@ impl AddrId {
             IpAddr::V4(v4) => hash.write(&v4.octets()),
             IpAddr::V6(v6) => hash.write(&v6.octets()),
         }
-        // The low half is enough: two addresses that met here would only refuse each other, never both be owned.
-        AddrId((hash.finish() & u64::from(u32::MAX)) as u32)
+        // Two addresses that met here would only refuse each other, never both be owned.
+        AddrId(hash.finish())
     }
 }
 
@@ -204,7 +204,7 @@ debug_as_display!(NodeId, ClusterId, Incarnation, Term, VipId, Priority, MacAddr
 
 impl fmt::Debug for AddrId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AddrId({:08x})", self.0)
+        write!(f, "AddrId({:016x})", self.0)
     }
 }
 

@@ -31,6 +31,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -235,6 +236,8 @@ fn start_log() -> tracing_appender::non_blocking::WorkerGuard {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_target(false)
+        // With RUST_LOG=debug, each step of a failover says how long it took.
+        .with_span_events(FmtSpan::CLOSE)
         .with_ansi(std::io::stderr().is_terminal());
     // The journal has its own clock.
     match std::env::var_os("JOURNAL_STREAM") {

@@ -303,7 +303,7 @@ mod tests {
             (&first["line"], &first["since_us"], &first["same"]),
             (&2.into(), &0.into(), &true.into())
         );
-        assert!(first["input"]["Interface"].is_object() && first["actions"][0]["Log"].is_object());
+        assert!(first["input"]["Interfaces"].is_array() && first["actions"][0]["Log"].is_object());
     }
 
     #[test]

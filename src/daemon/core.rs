@@ -10,14 +10,16 @@ use crate::io::fence::deaf;
 use crate::io::gates::Gates;
 use crate::io::identity::{self, Identity};
 use crate::io::journal::{Header, Recorder};
+use crate::io::lists::Unread;
 use crate::io::netlink::Kernel;
-use crate::io::ports::{Ports, message};
+use crate::io::ports::Ports;
 use crate::io::quic::{self, Transport};
 use crate::io::realtime;
 use crate::io::virtual_macs::{self, VirtualMacs};
 use haclusterd_proto::cluster::{Message, SignedVoters};
 use haclusterd_proto::control::Snapshot;
-use std::collections::VecDeque;
+use haclusterd_proto::{VipId, codec};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -49,6 +51,8 @@ struct Core {
     office: Entrance<ToOffice>,
     /// Messages that could not be read, or claimed what is not so.
     malformed: u64,
+    /// Messages that left out a list that was not known here.
+    unknown: u64,
     /// Other work on this host does not keep the core from running.
     realtime: bool,
     done: bool,
@@ -109,6 +113,7 @@ async fn open(seat: Seat, realtime: bool) -> Result<(Core, Transport, oneshot::S
     virtual_macs::sweep(&heritage.virtual_macs).await?;
     // Not before: what is swept is to stay guarded until it is gone.
     let gates = Gates::start(&heritage.gates);
+    let gates_stand = gates.missing().is_none();
     let (inputs, makers) = (entrance.clone(), entrance.clone());
     let work = office.clone();
     let ports = Ports::new(
@@ -120,6 +125,7 @@ async fn open(seat: Seat, realtime: bool) -> Result<(Core, Transport, oneshot::S
         Arc::new(move |input| inputs.offer(ToCore::Input(input))),
         Box::new(move |job| work.send(ToOffice::Work(job))),
     );
+    let engine = engine::Config { fenced: gates_stand, ..engine };
     let header = Header::new(engine, voters, heritage.inheritance, clock::now());
     journal.begin(&header);
     let engine = header.engine();
@@ -134,6 +140,7 @@ async fn open(seat: Seat, realtime: bool) -> Result<(Core, Transport, oneshot::S
             entrance,
             office,
             malformed: 0,
+            unknown: 0,
             realtime,
             done: false,
         },
@@ -166,7 +173,11 @@ fn start_transport(
         quic::Event::Down { node, reason } => {
             tracing::debug!("no connection to {} any more: {reason}", node.short())
         }
-        quic::Event::Datagram { from, bytes } => core.offer(ToCore::Datagram { from, bytes }),
+        quic::Event::Datagram { from, bytes } => core.offer(ToCore::Message { from, bytes }),
+        quic::Event::Stream { from, bytes, .. } if bytes.first() == Some(&codec::VERSION) => {
+            core.offer(ToCore::Message { from, bytes: bytes.into() });
+        }
+        // Gossip's begin with another byte.
         quic::Event::Stream { from, addr, bytes } => office.offer(ToOffice::Stream { from, addr, bytes }),
         quic::Event::Join(connection) => office.offer(ToOffice::Join(connection)),
         quic::Event::Clone { addr } => core.offer(ToCore::Input(Input::Clone(addr.to_string()))),
@@ -223,14 +234,16 @@ impl Core {
     async fn take(&mut self, message: ToCore) {
         match message {
             ToCore::Input(input) => self.decide(input).await,
-            ToCore::Datagram { from, bytes } => {
-                let identity = self.identity.clone();
-                match message_of(&bytes, &identity) {
-                    Some(Ok(message)) => self.decide(Input::Message { from, message }).await,
-                    Some(Err(voters)) => self.decide(Input::Voters(voters)).await,
-                    None => self.malformed += 1,
-                }
-            }
+            ToCore::Message { from, bytes } => match self.ports.read(from, &bytes) {
+                // A voter set is not the engine's business before its signature is checked.
+                Ok(Message::Voters(signed)) => match verify_voters(&self.identity, &signed) {
+                    Ok(()) => self.decide(Input::Voters(signed)).await,
+                    Err(_) => self.malformed += 1,
+                },
+                Ok(message) => self.decide(Input::Message { from, message }).await,
+                Err(Unread::Unknown) => self.unknown += 1,
+                Err(Unread::Malformed(_)) => self.malformed += 1,
+            },
             ToCore::Kernel(event) => {
                 for input in self.ports.kernel_event(event) {
                     self.decide(input).await;
@@ -259,12 +272,10 @@ impl Core {
         while let Some(input) = todo.pop_front() {
             let now = clock::now();
             self.journal.input(now, &input);
-            let actions = self.engine.handle(input, now);
+            let actions = tracing::debug_span!("decide").in_scope(|| self.engine.handle(input, now));
             self.journal.actions(&actions);
-            for action in actions {
-                self.done |= action == Action::Exit;
-                todo.extend(self.ports.perform(action).await);
-            }
+            self.done |= actions.contains(&Action::Exit);
+            todo.extend(self.ports.perform(actions).await);
         }
         self.ports.verify();
     }
@@ -288,13 +299,17 @@ impl Core {
                 })
                 .collect()
         };
-        let kept = places(&config);
-        for place in places(&self.config).into_iter().filter(|old| !kept.contains(old)) {
-            let state = Err("its place in the configuration has changed".to_owned());
-            self.decide(Input::Interface { vip: place.0, state }).await;
+        let kept: BTreeMap<VipId, _> = places(&config).into_iter().map(|place| (place.0, place)).collect();
+        let gone = places(&self.config).into_iter().filter(|old| kept.get(&old.0) != Some(old));
+        let moved: Vec<_> = gone
+            .map(|place| (place.0, Err("its place in the configuration has changed".to_owned())))
+            .collect();
+        if !moved.is_empty() {
+            self.decide(Input::Interfaces(moved)).await;
         }
         let record = self.engine.record();
-        let engine = engine_config(&config, &self.identity, record.incarnation, record.generation);
+        let mut engine = engine_config(&config, &self.identity, record.incarnation, record.generation);
+        engine.fenced = self.ports.gates().missing().is_none();
         self.decide(Input::Reconfigure(Box::new(engine))).await;
         self.ports.reconfigure(&config);
         self.config = config;
@@ -305,10 +320,10 @@ impl Core {
 
     fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.engine.snapshot(clock::wall(), clock::now());
+        let configs: BTreeMap<String, _> =
+            self.config.all_vips().map(|config| (config.id.to_string(), config)).collect();
         for vip in &mut snapshot.vips {
-            let Some(config) = self.config.all_vips().find(|config| config.id.to_string() == vip.id) else {
-                continue;
-            };
+            let Some(config) = configs.get(&vip.id) else { continue };
             vip.addresses = config.all().map(|address| address.net.to_string()).collect();
             vip.interface = config.seat().unwrap_or_default().to_owned();
             if let Some(verdict) = self.ports.acknowledged(config.id) {
@@ -329,6 +344,7 @@ impl Core {
             ("office_queue_dropped", self.office.dropped.load(Ordering::Relaxed)),
             ("journal_dropped", self.journal.dropped()),
             ("messages_malformed", self.malformed),
+            ("messages_unknown_list", self.unknown),
             ("core_realtime", u64::from(self.realtime)),
             ("fence_repairs", gates.repairs()),
             ("fence_failures", gates.failures()),
@@ -346,10 +362,6 @@ impl Core {
         }
         snapshot
     }
-}
-
-fn message_of(bytes: &[u8], identity: &Identity) -> Option<Result<Message, SignedVoters>> {
-    message(bytes, |signed| verify_voters(identity, signed).is_ok())
 }
 
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);

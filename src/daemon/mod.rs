@@ -36,8 +36,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Each lane to the core: some 50 ms of work. What is older than that is worth little, and is counted when dropped.
+/// The peers' lane to the core: some 50 ms of work. What is older than that is worth little, and is counted when dropped.
 const CORE_QUEUE: usize = 1024;
+/// This host's own: a change of each address, twice, of the largest configuration.
+const CORE_OWN: usize = 8192;
 /// What is still to be written when all else has ended.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 /// The peers' lane to the office: gossip repeats what is lost.
@@ -86,7 +88,7 @@ pub enum DaemonError {
 /// What the core hears.
 enum ToCore {
     Input(engine::Input),
-    Datagram {
+    Message {
         from: NodeId,
         bytes: Bytes,
     },
@@ -190,7 +192,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let result = runtime.block_on(async {
         let signals = Signals::listen()?;
         let start = prepare(options)?;
-        let (core, inbox) = Entrance::new(CORE_QUEUE, CORE_QUEUE);
+        let (core, inbox) = Entrance::new(CORE_OWN, CORE_QUEUE);
         let (office, work) = Entrance::new(OFFICE_WORK, OFFICE_QUEUE);
         // Before anything is touched: a second daemon on this socket must not sweep the first one's addresses.
         let server = crate::io::control::Server::bind(&start.options.socket)?;
@@ -331,6 +333,7 @@ fn engine_config(
         voters_max: config.cluster.voters_max,
         strict_pair: config.cluster.strict_pair,
         gateway: config.cluster.gateway.is_some(),
+        fenced: false, // the core knows
         strict_health: config.cluster.strict_health,
         vips: vips.collect(),
         routers: config.routers.iter().map(Vrrp::for_engine).collect(),

@@ -78,13 +78,14 @@ impl Engine {
         Rules { stamp: self.voters.stamp(), is_voter: self.votes(), step: self.voters.step() }
     }
 
-    pub(super) fn tell_freed(&mut self, freed: Freed, except: Option<NodeId>, now: Instant) {
+    pub(super) fn tell_freed(&mut self, freed: Freed, except: Option<NodeId>) {
         if freed.is_empty() {
             return;
         }
         let me = self.me();
+        self.moved = true;
         for (vip, term) in &freed {
-            self.lease.freed(me, *vip, *term, now);
+            self.lease.freed(me, *vip, *term);
         }
         let message = Message::Freed(haclusterd_proto::cluster::Freed { vips: freed });
         for to in self.listeners().into_iter().filter(|to| Some(*to) != except) {

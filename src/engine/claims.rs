@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// Between two probes when the answer is waited for.
 pub const FAST: Duration = Duration::from_millis(20);
-/// Between two probes of a VIP that somebody else holds.
-const SLOW: Duration = Duration::from_secs(2);
+/// Between two probes of a VIP that somebody else holds, if there are not many.
+pub const SLOW: Duration = Duration::from_secs(2);
 /// Probes in a row without an answer after which nobody is there; at 20 % loss each way five fail 0.6 % of the time.
 const QUIET: u32 = 5;
 /// Probes before a VIP is taken that has not been probed lately.
@@ -23,8 +23,10 @@ const DOUBT: Duration = Duration::from_secs(2);
 /// An answer to the last probe may take this long.
 const WAIT: Duration = Duration::from_millis(20);
 
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Claims {
+    /// Between two probes of a VIP that somebody else holds.
+    slow: Duration,
     unanswered: u32,
     probed_at: Option<Instant>,
     /// The last that answered, since when it has been the one, and when it last did.
@@ -41,7 +43,18 @@ pub enum Need {
     Take,
 }
 
+impl Default for Claims {
+    fn default() -> Claims {
+        Claims { slow: SLOW, unanswered: 0, probed_at: None, heard: None }
+    }
+}
+
 impl Claims {
+    /// Of many VIPs, each is probed less often.
+    pub fn set_pace(&mut self, slow: Duration) {
+        self.slow = slow;
+    }
+
     /// Somebody answered for the VIP, or announced it.
     pub fn heard(&mut self, mac: MacAddr, now: Instant) {
         self.unanswered = 0;
@@ -57,6 +70,12 @@ impl Claims {
     pub fn stranger(&self, is_member: impl Fn(MacAddr) -> bool, now: Instant) -> Option<MacAddr> {
         let (mac, _, last) = self.heard?;
         (now.since(last) < MEMORY && !is_member(mac)).then_some(mac)
+    }
+
+    /// When what was heard counts no longer.
+    #[must_use]
+    pub fn forgets(&self) -> Option<Instant> {
+        self.heard.map(|(_, _, last)| last + MEMORY)
     }
 
     /// Has the stranger been one for so long that it is no member whose record is on its way?
@@ -79,7 +98,7 @@ impl Claims {
     pub fn next_probe(&self, need: Need) -> Option<Instant> {
         let pause = match need {
             Need::None => return None,
-            Need::Watch => SLOW,
+            Need::Watch => self.slow,
             Need::Take => FAST,
         };
         Some(self.probed_at.map_or(Instant::default(), |at| at + pause))
@@ -100,7 +119,7 @@ impl Claims {
     /// Probed lately, whoever answered: a stranger would be known.
     #[must_use]
     pub fn glanced(&self, now: Instant) -> bool {
-        let recent = self.probed_at.is_some_and(|at| now.since(at) < SLOW * 2);
+        let recent = self.probed_at.is_some_and(|at| now.since(at) < self.slow * 2);
         recent
             && (self.unanswered == 0
                 || self.unanswered > GLANCE
@@ -112,7 +131,7 @@ impl Claims {
     }
 
     fn stale(&self, now: Instant) -> bool {
-        self.probed_at.is_none_or(|at| now.since(at) >= SLOW * 2)
+        self.probed_at.is_none_or(|at| now.since(at) >= self.slow * 2)
     }
 }
 

@@ -3,35 +3,49 @@
 use super::*;
 
 impl Engine {
-    /// Lets every VIP take the steps that the facts allow, until none is left to take.
+    /// Lets the VIPs take the steps that the facts allow, until none is left to take.
     pub(super) fn settle(&mut self, now: Instant) {
-        let renew = self.renew();
+        let all = std::mem::take(&mut self.moved) || !self.goes_by_view();
+        if !all && self.soonest.is_none_or(|at| now < at) {
+            return self.hold_on(now);
+        }
         let mut extended = Vec::new();
         for at in 0..self.vips.len() {
-            self.observe(at, now);
-            for _ in 0..4 {
-                let facts = self.facts(&self.vips[at], now);
-                let vip = &mut self.vips[at];
-                vip.until = facts.until;
-                let change = vip.seat.step(&facts, now);
-                let goal = match (vip.seat.phase(), facts.until) {
-                    (seat::Phase::Owner { .. }, Some(until)) => Goal::Held(until),
-                    (seat::Phase::Leaving { gently: true, .. }, Some(until)) if now < until => Goal::Quit,
-                    _ => Goal::Gone,
-                };
-                let id = vip.id();
-                // Where there is a virtual router too, the addresses follow that one.
-                if self.router_of(id).is_none() {
-                    let acts = self.vips[at].addresses.follow(goal, renew, now);
-                    perform(acts, id, &mut self.out, &mut extended);
-                }
-                match change {
-                    Some(change) => self.changed(at, &change, now),
-                    None => break,
-                }
+            if all || self.vips[at].next().is_some_and(|at| at <= now) {
+                self.proceed(at, &mut extended, now);
+                self.note_deadline(at, now);
+                self.stale = self.stale || all || !self.is_told(&self.vips[at], now);
             }
         }
         self.extend(extended);
+        self.note_soonest();
+        self.looked |= all || self.stale;
+    }
+
+    fn proceed(&mut self, at: usize, extended: &mut Vec<(VipId, Instant)>, now: Instant) {
+        self.observe(at, now);
+        for _ in 0..4 {
+            let facts = self.facts(&self.vips[at], now);
+            let vip = &mut self.vips[at];
+            vip.until = facts.until;
+            let change = vip.seat.step(&facts, now);
+            let goal = match (vip.seat.phase(), facts.until) {
+                (seat::Phase::Owner { .. }, Some(until)) => Goal::Held(until),
+                (seat::Phase::Leaving { gently: true, .. }, Some(until)) if now < until => Goal::Quit,
+                _ => Goal::Gone,
+            };
+            let id = vip.id();
+            // Where there is a virtual router too, the addresses follow that one.
+            if self.router_of(id).is_none() {
+                let (renew, slack) = (self.renew(), self.slack(id));
+                let acts = self.vips[at].addresses.follow(goal, renew + slack, now);
+                perform(acts, id, slack, &mut self.out, extended);
+            }
+            match change {
+                Some(change) => self.changed(at, &change, now),
+                None => break,
+            }
+        }
     }
 
     /// All at once: it is one call of the kernel.
@@ -62,7 +76,7 @@ impl Engine {
             self.warn_once(reason, now);
         }
         self.note_contest(at, owns, now);
-        let owner = self.owner(self.vips[at].id(), now);
+        let owner = self.owner_of(&self.vips[at], now);
         let vip = &mut self.vips[at];
         if same_owner(vip.owner, owner) {
             vip.owner = owner; // only its lease is new
@@ -127,12 +141,13 @@ impl Engine {
 pub(super) fn perform(
     acts: Vec<Act>,
     vip: VipId,
+    slack: Duration,
     out: &mut Vec<Action>,
     extended: &mut Vec<(VipId, Instant)>,
 ) {
     for act in acts {
         match act {
-            Act::Install { until } => out.push(Action::Install { vip, until }),
+            Act::Install { until } => out.push(Action::Install { vip, until, slack }),
             Act::Extend { until } => extended.push((vip, until)),
             Act::Quiet => out.push(Action::Quiet(vip)),
             Act::Remove => {

@@ -71,7 +71,7 @@ impl Engine {
     /// The priority that this node shows for the VIP; `None`: no candidate.
     pub(super) fn standing(&self, vip: &VipState, now: Instant) -> Option<Priority> {
         let out = self.barred(vip, now).or_else(|| self.conflict(vip, now)).or_else(|| vip.broken(now));
-        self.fitness(now).filter(|_| out.is_none())
+        self.view.fitness.filter(|_| out.is_none())
     }
 
     /// Could this node own a VIP at once, if it were free?
@@ -138,19 +138,20 @@ impl Engine {
     pub(super) fn facts(&self, vip: &VipState, now: Instant) -> Facts {
         let patience = self.lease.patience();
         let (granted, until) = self.lease_of(vip, now);
-        let rank = self.rank(vip, now).unwrap_or(0);
+        // Whoever holds it has no turn to wait for.
+        let rank = if vip.seat.holds().is_some() { None } else { self.rank(vip, now) };
         let attempt = u64::from(vip.seat.failures());
         let jitter = Duration::from_millis(rank::jitter_ms(vip.id(), self.me(), attempt, 10));
         Facts {
-            turn: self.turn(vip, now),
+            turn: rank.and_then(|rank| self.turn(vip, rank, now)),
             unfit: self.unfit(vip, now),
             granted,
             until,
             yield_to: self.yields(vip, now),
-            serves: self.is_well(now) && vip.interface.is_ok() && !vip.contested && vip.rival_seen.is_none(),
+            serves: self.well && vip.interface.is_ok() && !vip.contested && vip.rival_seen.is_none(),
             absent: vip.addresses.is_absent(),
             patience,
-            pause: STAGGER * rank + jitter,
+            pause: STAGGER * rank.unwrap_or(0) + jitter,
         }
     }
 
@@ -159,7 +160,7 @@ impl Engine {
         match (self.voters.mode(), self.voters.step()) {
             (Mode::Joining, _) => (None, None),
             (Mode::TwoNode, Step::Prepare) => (None, self.lease.gate(vip.id(), now)),
-            (Mode::TwoNode, _) => (Some(self.highest_term(vip.id()).next()), Some(now + SELF_LEASE)),
+            (Mode::TwoNode, _) => (Some(self.highest_term(vip).next()), Some(now + SELF_LEASE)),
             (Mode::Single | Mode::Quorum, _) => {
                 (self.lease.opening_term(vip.id(), now), self.lease.gate(vip.id(), now))
             }
@@ -172,16 +173,15 @@ impl Engine {
         {
             return Some(reason);
         }
-        let sick = self.fitness(now).is_none();
+        let sick = self.view.fitness.is_none();
         // With nobody better the owner stays: a refused connection tells a client more than a black hole.
         let stays = vip.seat.holds().is_some() && !self.has_rival(vip.id(), now);
         (sick && !stays).then(|| self.health.reason())
     }
 
     /// When it is this node's turn to take the VIP, if nothing changes.
-    fn turn(&self, vip: &VipState, now: Instant) -> Option<Instant> {
+    fn turn(&self, vip: &VipState, rank: u32, now: Instant) -> Option<Instant> {
         let free_since = vip.free_since?;
-        let rank = self.rank(vip, now)?;
         let stagger = match self.voters.mode() {
             Mode::TwoNode => PAIR_STAGGER,
             _ => STAGGER.max(self.lease.patience()),
@@ -285,7 +285,7 @@ impl Engine {
 
     /// How badly this node wants to know who answers for the VIP.
     pub(super) fn probe_need(&self, vip: &VipState, now: Instant) -> Need {
-        let out = self.barred(vip, now).is_some() || self.fitness(now).is_none();
+        let out = self.barred(vip, now).is_some() || self.view.fitness.is_none();
         if out || vip.seat.holds().is_some() || self.voters.mode() == Mode::Joining {
             return Need::None;
         }
@@ -297,14 +297,13 @@ impl Engine {
     }
 
     /// The highest term that anybody has told of.
-    pub(super) fn highest_term(&self, vip: VipId) -> Term {
+    pub(super) fn highest_term(&self, vip: &VipState) -> Term {
         let told = self
             .peers
             .iter()
-            .filter_map(|(_, peer)| peer.bid(vip))
+            .filter_map(|(_, peer)| peer.bid(vip.id()))
             .map(|b| b.term.max(b.holds.unwrap_or_default()));
-        let own = self.vip(vip).map(|v| v.highest).unwrap_or_default();
-        told.chain([self.lease.highest_term(vip), own]).max().unwrap_or_default()
+        told.chain([self.lease.highest_term(vip.id()), vip.highest]).max().unwrap_or_default()
     }
 
     pub(super) fn name_of(&self, node: NodeId) -> String {

@@ -11,14 +11,11 @@ impl Engine {
         }
         match message {
             Message::Advert(advert) => self.advert(from, &advert, now),
-            Message::Answer(answer) => {
-                if self.lease.answer(from, &answer, &self.config.timers, now) {
-                    self.dirty = true;
-                }
-            }
+            Message::Answer(answer) => self.answer(from, &answer, now),
             Message::Freed(freed) => {
+                self.moved = true;
                 for (vip, term) in freed.vips {
-                    self.lease.freed(from, vip, term, now);
+                    self.lease.freed(from, vip, term);
                 }
             }
             // Unverified: the edge turns it into `Input::Voters` once its signature is checked.
@@ -37,7 +34,8 @@ impl Engine {
                 let name = self.name_of(from);
                 self.warn_once(format!("{name} runs on two hosts with one key: stop one of them and join it again under its own name"), now);
             }
-            Receipt::Returned => self.dirty = true,
+            Receipt::Returned => (self.dirty, self.moved) = (true, true),
+            Receipt::News => self.moved = true,
             Receipt::Fresh => {}
         }
         if let Some(newer) = self.voters.newer_for(from, advert.voters) {
@@ -49,8 +47,17 @@ impl Engine {
             if let Some(answer) = answer {
                 self.out.push(Action::Send { to: from, message: Message::Answer(answer) });
             }
-            self.tell_freed(freed, Some(from), now);
+            self.tell_freed(freed, Some(from));
         }
+    }
+
+    pub(super) fn answer(&mut self, from: NodeId, answer: &Answer, now: Instant) {
+        let news = self.lease.answer(from, answer, &self.config.timers, now);
+        if news.fresh {
+            self.peers.answered(from, answer.incarnation, now);
+        }
+        self.dirty |= news.ask;
+        self.moved |= news.moved;
     }
 
     pub(super) fn member(&mut self, record: MemberRecord, now: Instant) {
@@ -86,6 +93,7 @@ impl Engine {
 
     pub(super) fn check(&mut self, name: &str, part: &str, outcome: &Outcome, now: Instant) {
         let Some(state) = self.health.report(name, part, outcome) else { return };
+        self.moved = true;
         match state.health {
             Verdict::Failed => {
                 self.failed += 1;
@@ -122,7 +130,7 @@ impl Engine {
     }
 
     pub(super) fn installed(&mut self, vip: VipId, result: Result<(), String>, now: Instant) {
-        let own = self.renew();
+        let own = self.renew() + self.slack(vip);
         let renew = self.router_at(vip).map_or(own, |at| self.routers[at].renew(own));
         let Some(Place { name, addresses, broken }) = self.place_of(vip) else { return };
         addresses.installed(result.is_ok(), renew, now);
@@ -218,6 +226,7 @@ impl Engine {
         }
         self.out.extend(there.into_keys().map(Action::Remove));
         self.config = config;
+        self.set_paces();
         self.dirty = true;
         self.info("the configuration was reloaded".into(), now);
     }

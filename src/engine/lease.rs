@@ -5,10 +5,13 @@
 //! M5 an answer to an advert before the last one that did not want the VIP is no grant of it.
 
 use super::time::{Instant, Timers};
-use haclusterd_proto::cluster::{Answer, Grant, Refusal, VoterSet, VotersStamp};
+use haclusterd_proto::cluster::{
+    Answer, Bid, Grant, MAX_VOTERS, Refusal, Verdict, VoterSet, VotersStamp, is_same,
+};
 use haclusterd_proto::{Incarnation, NodeId, Term, VipId};
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Adverts whose send time is remembered. Older ones are worthless: their grants have ended.
@@ -21,6 +24,9 @@ pub struct Lease {
     seq: u64,
     sent: VecDeque<(u64, Instant)>,
     voters: BTreeMap<NodeId, AtVoter>,
+    /// What the last advert wanted.
+    wanted: BTreeSet<VipId>,
+    /// The last advert that did not want what the last one did.
     omitted: BTreeMap<VipId, u64>,
     /// Gates that grants from before still hold open: of the voter set before, or to the run before.
     inherited: BTreeMap<VipId, Instant>,
@@ -42,13 +48,29 @@ struct AtVoter {
     rtt: Duration,
     refusal: Option<Refusal>,
     vips: BTreeMap<VipId, Seen>,
+    /// The verdicts by which `vips` is what it is.
+    #[serde(skip)] // nothing follows from it
+    heeded: Option<Arc<[Verdict]>>,
+    /// How many of them are grants.
+    #[serde(skip)]
+    granted: usize,
+}
+
+/// What an answer brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// It answers a later advert than any before.
+    pub fresh: bool,
+    /// Worth another advert at once: a session was opened, or terms must be made equal.
+    pub ask: bool,
+    /// More than that leases last longer.
+    pub moved: bool,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Seen {
     term: Term,
     grant: Grant,
-    at: Instant,
 }
 
 impl Lease {
@@ -97,22 +119,30 @@ impl Lease {
         self.voters.iter().filter(|(_, v)| v.session != 0).map(|(node, v)| (*node, v.session))
     }
 
-    /// A new sequence number, for an advert that wants the VIPs marked so. H1.
-    pub fn send(&mut self, wants: &[(VipId, bool)], now: Instant) -> u64 {
+    /// What all adverts from the next one on want.
+    pub fn want(&mut self, bids: &[Bid]) {
+        let wanted: BTreeSet<VipId> = bids.iter().filter(|bid| bid.want).map(|bid| bid.vip).collect();
+        self.omitted.extend(wanted.difference(&self.wanted).map(|vip| (*vip, self.seq)));
+        // What an advert does not want it gives back, also what voters have granted before it.
+        self.omitted.retain(|vip, _| wanted.contains(vip));
+        self.inherited.retain(|vip, _| wanted.contains(vip));
+        for voter in self.voters.values_mut() {
+            let before = voter.vips.len();
+            voter.vips.retain(|vip, seen| wanted.contains(vip) || seen.grant != Grant::Granted);
+            if voter.vips.len() != before {
+                voter.heeded = None;
+            }
+        }
+        self.wanted = wanted;
+    }
+
+    /// A new sequence number for an advert. H1.
+    pub fn send(&mut self, now: Instant) -> u64 {
         self.seq += 1;
         if self.sent.len() == MAX_SENT {
             self.sent.pop_front();
         }
         self.sent.push_back((self.seq, now));
-        for (vip, _) in wants.iter().filter(|(_, wanted)| !wanted) {
-            self.omitted.insert(*vip, self.seq);
-        }
-        // What this advert does not want it gives back, also what voters have granted before it.
-        let wanted = |vip: &VipId| wants.contains(&(*vip, true));
-        self.inherited.retain(|vip, _| wanted(vip));
-        for voter in self.voters.values_mut() {
-            voter.vips.retain(|vip, seen| wanted(vip) || !matches!(seen.grant, Grant::Granted));
-        }
         self.seq
     }
 
@@ -121,54 +151,82 @@ impl Lease {
         self.voters.get(&voter).map_or(0, |v| v.session)
     }
 
-    /// True: worth another advert at once (a session was opened, or terms must be made equal).
-    pub fn answer(&mut self, from: NodeId, answer: &Answer, timers: &Timers, now: Instant) -> bool {
+    pub fn answer(&mut self, from: NodeId, answer: &Answer, timers: &Timers, now: Instant) -> News {
         let sent = self.sent.iter().find(|(seq, _)| *seq == answer.seq).map(|(_, at)| *at);
-        let (Some(sent), Some(voter)) = (sent, self.voters.get_mut(&from)) else { return false };
+        let (Some(sent), Some(voter)) = (sent, self.voters.get_mut(&from)) else { return News::default() };
         if answer.seq <= voter.answered {
-            return false;
+            return News::default();
         }
         voter.answered = answer.seq;
         voter.rtt = now.since(sent);
+        let mut moved = voter.refusal != answer.refusal;
         voter.refusal = answer.refusal;
         if voter.incarnation.replace(answer.incarnation) != Some(answer.incarnation) {
+            moved = true;
             voter.forget(); // H4
         }
         if answer.refusal.is_some() {
-            return false; // what it granted before, it honours to the end
+            return News { fresh: true, ask: false, moved }; // what it granted before, it honours to the end
         }
         if answer.session != voter.session {
             voter.forget();
             voter.session = answer.session;
-            return true;
+            return News { fresh: true, ask: true, moved: true };
         }
         if answer.voters != self.stamp {
-            return false;
+            return News { fresh: true, ask: false, moved };
         }
         // The voter may go by another lease than this node: the shorter counts.
         voter.until = voter.until.max(sent + timers.holder_of(Duration::from_micros(answer.lease_us)));
+        if voter.heeded.as_ref().is_some_and(|heeded| is_same(heeded, &answer.verdicts)) {
+            return News { fresh: true, ask: false, moved };
+        }
         let said = std::mem::take(&mut voter.vips);
-        for verdict in &answer.verdicts {
-            let omitted = self.omitted.get(&verdict.vip).copied().unwrap_or(0);
-            let stale = matches!(verdict.grant, Grant::Granted) && answer.seq <= omitted; // M5
-            if !stale {
-                let seen = Seen { term: verdict.term, grant: verdict.grant, at: now };
-                voter.vips.insert(verdict.vip, seen);
+        for verdict in answer.verdicts.iter() {
+            let stale = match self.wanted.contains(&verdict.vip) {
+                true => self.omitted.get(&verdict.vip).is_some_and(|omitted| answer.seq <= *omitted),
+                false => true,
+            };
+            // M5
+            if verdict.grant != Grant::Granted || !stale {
+                voter.vips.insert(verdict.vip, Seen { term: verdict.term, grant: verdict.grant });
             }
         }
+        voter.granted = voter.vips.values().filter(|seen| seen.grant == Grant::Granted).count();
+        voter.heeded = (voter.vips.len() == answer.verdicts.len()).then(|| answer.verdicts.clone());
         let news = voter.vips.iter().any(|(vip, seen)| said.get(vip).map(|old| old.term) != Some(seen.term));
         // Without news another advert would get the same answer, as fast as the network can carry it.
-        news && self.terms_differ(now)
+        News { fresh: true, ask: news && self.terms_differ(now), moved: true }
     }
 
     /// H3: until when this node may serve the VIP. `None`: not at all.
     #[must_use]
     pub fn gate(&self, vip: VipId, now: Instant) -> Option<Instant> {
-        let mut ends: Vec<Instant> = self.grants(vip, now).map(|(_, until)| until).collect();
-        ends.sort_unstable();
-        let kth = ends.len().checked_sub(self.quorum.max(1)).map(|at| ends[at]);
+        let kth = self.kth(self.grants(vip, now).map(|(_, until)| until));
         let inherited = self.inherited.get(&vip).copied().filter(|until| *until > now);
         kth.max(inherited)
+    }
+
+    /// Until when this node may serve everything that it wants: no VIP's gate closes before.
+    #[must_use]
+    pub fn common_gate(&self, now: Instant) -> Option<Instant> {
+        let whole = |voter: &&AtVoter| {
+            voter.until > now && voter.heeded.is_some() && voter.granted == self.wanted.len()
+        };
+        self.kth(self.voters.values().filter(whole).map(|voter| voter.until))
+    }
+
+    /// The end until which a majority's grants last, of the ends of those that granted.
+    fn kth(&self, ends: impl Iterator<Item = Instant>) -> Option<Instant> {
+        let mut all = [Instant::default(); MAX_VOTERS];
+        let mut count = 0;
+        ends.take(MAX_VOTERS).for_each(|end| {
+            all[count] = end;
+            count += 1;
+        });
+        let all = &mut all[..count];
+        all.sort_unstable();
+        count.checked_sub(self.quorum.max(1)).map(|at| all[at])
     }
 
     /// The term under which this node may begin to serve: a majority has granted it in this very term.
@@ -190,19 +248,20 @@ impl Lease {
         self.voters.values().filter(|v| v.until > now).count()
     }
 
+    /// Which voters listen to this node, a bit each.
+    #[must_use]
+    pub fn contact_bits(&self, now: Instant) -> u8 {
+        self.voters.values().fold(0, |bits, voter| bits << 1 | u8::from(voter.until > now))
+    }
+
     /// Who holds the VIP, by a majority of the voters' last words; `Ok` when it is free for the taking.
     pub fn free(&self, vip: VipId, now: Instant) -> Result<(), Option<NodeId>> {
         let mut free = 0;
         let mut holder = None;
         for voter in self.voters.values().filter(|v| v.until > now) {
-            match voter.vips.get(&vip).map(|s| (s.grant, s.at)) {
-                Some((Grant::Held { by, left_ms }, at))
-                    if at + Duration::from_millis(left_ms.into()) > now =>
-                {
-                    holder = Some(by);
-                }
-                Some((Grant::Overlaps { by }, _)) => holder = Some(by),
-                Some(_) => free += 1,
+            match voter.vips.get(&vip).map(|seen| seen.grant) {
+                Some(Grant::Held { by } | Grant::Overlaps { by }) => holder = Some(by),
+                Some(Grant::Granted | Grant::Free) => free += 1,
                 None => {}
             }
         }
@@ -210,14 +269,15 @@ impl Lease {
     }
 
     /// A voter told that a lease has ended.
-    pub fn freed(&mut self, from: NodeId, vip: VipId, term: Term, now: Instant) {
+    pub fn freed(&mut self, from: NodeId, vip: VipId, term: Term) {
         let Some(voter) = self.voters.get_mut(&from) else { return };
         // Only of a VIP that this voter was asked about.
         if let Some(seen) = voter.vips.get_mut(&vip)
             && !matches!(seen.grant, Grant::Granted)
             && seen.term <= term
         {
-            *seen = Seen { term, grant: Grant::Free, at: now };
+            *seen = Seen { term, grant: Grant::Free };
+            voter.heeded = None;
         }
     }
 
@@ -244,15 +304,6 @@ impl Lease {
         self.voters.get(&voter).filter(|v| v.answered > 0).map(|v| v.rtt)
     }
 
-    /// Has every live grant of the VIP been renewed by this voter? Then its bid needs no addresses.
-    #[must_use]
-    pub fn granted_by(&self, voter: NodeId, vip: VipId) -> bool {
-        self.voters
-            .get(&voter)
-            .and_then(|v| v.vips.get(&vip))
-            .is_some_and(|s| matches!(s.grant, Grant::Granted))
-    }
-
     fn grants(&self, vip: VipId, now: Instant) -> impl Iterator<Item = (Term, Instant)> {
         self.voters.values().filter(move |v| v.until > now).filter_map(move |voter| {
             let seen = voter.vips.get(&vip)?;
@@ -274,6 +325,7 @@ impl AtVoter {
         self.until = Instant::default();
         (self.session, self.asks) = (0, false);
         self.vips.clear();
+        self.heeded = None;
     }
 }
 
@@ -302,8 +354,13 @@ mod tests {
             session: 4,
             lease_us: lease_ms * 1000,
             refusal: None,
-            verdicts: vec![Verdict { vip: VIP, term: Term(1), grant }],
+            verdicts: [Verdict { vip: VIP, term: Term(1), grant }].into(),
         }
+    }
+
+    fn bid() -> Bid {
+        let (priority, holds, addresses) = Default::default();
+        Bid { vip: VIP, priority, ready: true, want: true, holds, term: Term(1), addresses }
     }
 
     /// Two of three voters have granted the VIP to an advert sent at 0.
@@ -312,9 +369,10 @@ mod tests {
         let set = VoterSet { voters, ..VoterSet::first(ClusterId([0; 16]), node(1)) };
         let mut lease = Lease::default();
         lease.adopt(&set, &[], at(0));
+        lease.want(&[bid()]);
         for _ in 0..2 {
             // The first answer opens the session, the second grants.
-            let seq = lease.send(&[(VIP, true)], at(0));
+            let seq = lease.send(at(0));
             for voter in [1, 2] {
                 let answer = answer(&lease, seq, lease_ms, Grant::Granted);
                 lease.answer(node(voter), &answer, &TIMERS, at(1));
@@ -330,6 +388,32 @@ mod tests {
     }
 
     #[test]
+    fn the_same_verdicts_prolong_and_are_no_news() {
+        let mut lease = granted(500);
+        let seq = lease.send(at(50));
+        for voter in [1, 2] {
+            let answer = answer(&lease, seq, 500, Grant::Granted);
+            let news = lease.answer(node(voter), &answer, &TIMERS, at(51));
+            assert_eq!(news, News { fresh: true, ..News::default() });
+        }
+        assert_eq!(lease.gate(VIP, at(51)), Some(at(50) + TIMERS.holder()));
+        assert_eq!(lease.common_gate(at(51)), Some(at(50) + TIMERS.holder()));
+    }
+
+    #[test]
+    fn nothing_is_prolonged_as_one_before_all_that_is_wanted_is_granted() {
+        let mut lease = granted(500);
+        lease.want(&[bid(), Bid { vip: VipId(8), ..bid() }]);
+        let seq = lease.send(at(10));
+        for voter in [1, 2] {
+            let answer = answer(&lease, seq, 500, Grant::Granted);
+            lease.answer(node(voter), &answer, &TIMERS, at(11));
+        }
+        assert_eq!(lease.common_gate(at(11)), None);
+        assert!(lease.gate(VIP, at(11)).is_some());
+    }
+
+    #[test]
     fn the_shorter_of_both_leases_counts() {
         assert!(granted(100).gate(VIP, at(1)).unwrap() < at(100));
         assert_eq!(granted(5000).gate(VIP, at(1)), Some(at(0) + TIMERS.holder()));
@@ -338,7 +422,8 @@ mod tests {
     #[test]
     fn what_was_released_is_held_no_more_and_not_free_either() {
         let mut lease = granted(500);
-        let seq = lease.send(&[(VIP, false)], at(10));
+        lease.want(&[]);
+        let seq = lease.send(at(10));
         assert_eq!(lease.gate(VIP, at(11)), None);
         assert!(lease.free(VIP, at(11)).is_err(), "nobody has said that it is free");
         let late = answer(&lease, seq, 500, Grant::Granted);

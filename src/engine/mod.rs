@@ -27,6 +27,7 @@ mod speech;
 mod status;
 mod tell;
 pub mod time;
+mod view;
 pub mod vip;
 pub mod voter;
 pub mod voters;
@@ -49,8 +50,10 @@ use seat::{Change, Seat};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
-use time::{Instant, Timers};
+use time::{IDLE_ADVERT, Instant, Timers};
+use view::View;
 use vip::{Act, Goal, Verify, Vip};
 use voter::{Freed, Rules, Voter};
 use voters::{Candidate, Plan, Stored, Voters};
@@ -67,6 +70,12 @@ const RESTART: Duration = Duration::from_millis(100);
 const LEAVE: Duration = Duration::from_secs(5);
 /// Gossip gets so much time to carry the last words.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// So many addresses are renewed as often as one; of more, each less often, and it lives longer by so much at most, which
+/// the guard of the fence outlives by far.
+const MANY: usize = 32;
+const SLACK: Duration = Duration::from_secs(10);
+/// Between two probes of VIPs that others hold.
+const PROBES: Duration = Duration::from_millis(40);
 /// Between two looks for members that are long gone.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// Between two reports of the same conflict, and two defences against it.
@@ -95,6 +104,8 @@ pub struct Config {
     pub strict_pair: bool,
     /// A gateway is configured: two-node mode takes over only while it answers.
     pub gateway: bool,
+    /// The kernel has a fence, so that the addresses' own end is a second line of defence.
+    pub fenced: bool,
     /// Who has a check that is down comes after all who are healthy, whatever the weights.
     pub strict_health: bool,
     pub vips: Vec<VipConfig>,
@@ -119,19 +130,10 @@ pub enum Input {
         part: String,
         outcome: Outcome,
     },
-    /// The VIP's interface: its hardware address, or why it cannot be used.
-    Interface {
-        vip: VipId,
-        state: Result<MacAddr, String>,
-    },
-    Installed {
-        vip: VipId,
-        result: Result<(), String>,
-    },
-    Removed {
-        vip: VipId,
-        result: Result<(), String>,
-    },
+    /// The VIPs' interfaces: their hardware addresses, or why they cannot be used.
+    Interfaces(Vec<(VipId, Result<MacAddr, String>)>),
+    Installed(Vec<(VipId, Result<(), String>)>),
+    Removed(Vec<(VipId, Result<(), String>)>),
     /// Somebody else removed an address of the VIP.
     AddressLost(VipId),
     /// A hardware address that is not ours answers for the VIP.
@@ -174,14 +176,18 @@ pub enum Action {
         to: NodeId,
         message: Message,
     },
-    /// Add the VIP's addresses or push their end out: the kernel is to close the fence and to drop them at `until`
-    /// by itself.
+    /// Add the VIP's addresses or push their end out: the kernel is to close the fence at `until` by itself, and to drop
+    /// them then.
     Install {
         vip: VipId,
         until: Instant,
+        /// It may keep the addresses for so much longer than it may pass their packets.
+        slack: Duration,
     },
     /// The fences of these are to stay open until then; each closes by itself when it is not.
     Extend(Vec<(VipId, Instant)>),
+    /// The same of all fences that are open, but for those of virtual routers.
+    ExtendAll(Instant),
     /// Take no new connections for these: they are about to be removed.
     Quiet(VipId),
     Remove(VipId),
@@ -222,6 +228,11 @@ pub struct Event {
 /// The kernel refused an address: why, and until when it is not tried again.
 type Broken = Option<(String, Instant)>;
 
+/// Half of it or more, so that what is done for each VIP is not done for all at once.
+fn spread(longest: Duration, vip: VipId) -> Duration {
+    longest / 2 + longest / 128 * u32::try_from(vip.0 % 64).unwrap_or(0)
+}
+
 fn still_broken(broken: &Broken, now: Instant) -> Option<String> {
     broken.as_ref().filter(|(_, until)| now < *until).map(|(reason, _)| reason.clone())
 }
@@ -251,7 +262,9 @@ pub(crate) struct VipState {
     owner: Owner,
     owner_since: Instant,
     until: Option<Instant>,
+    /// When it must be looked at again, although nothing has changed; and when its lease ends.
     deadline: Option<Instant>,
+    lapse: Option<Instant>,
     #[serde(skip)] // nothing follows from it
     told: tell::Told,
 }
@@ -277,6 +290,7 @@ pub struct Engine {
     vips: Vec<VipState>,
     routers: Vec<RouterState>,
     next_advert: Instant,
+    next_idle_advert: Instant,
     next_housekeeping: Instant,
     gateway_at: Option<Instant>,
     gateway_probed: Instant,
@@ -293,6 +307,23 @@ pub struct Engine {
     groups: tell::Groups,
     /// Something that the peers should hear of at once.
     dirty: bool,
+    /// What all VIPs depend on, as it was when they were last looked at.
+    view: View,
+    #[serde(skip)] // it has no meaning
+    spare: View,
+    /// All VIPs must be looked at.
+    moved: bool,
+    /// Some have been since the outside was last told of them.
+    looked: bool,
+    /// This node and its interfaces can serve.
+    well: bool,
+    /// When the first VIP must be looked at, if nothing changes.
+    soonest: Option<Instant>,
+    /// Until when everything that is held was last prolonged as one.
+    fenced: Instant,
+    /// The bids of the next advert, and whether they may be others by now.
+    bids: Arc<[Bid]>,
+    stale: bool,
     #[serde(skip)] // empty between two calls
     out: Vec<Action>,
 }
@@ -325,6 +356,7 @@ impl Engine {
             vips: config.vips.iter().map(|vip| VipState::new(vip.clone(), now)).collect(),
             routers: config.routers.iter().map(|router| RouterState::new(router.clone(), now)).collect(),
             next_advert: now,
+            next_idle_advert: now,
             next_housekeeping: now + HOUSEKEEPING,
             gateway_at: None,
             gateway_probed: Instant::default(),
@@ -337,9 +369,19 @@ impl Engine {
             events: VecDeque::new(),
             groups: tell::Groups::default(),
             dirty: true,
+            view: View::default(),
+            spare: View::default(),
+            moved: true,
+            looked: true,
+            well: false,
+            soonest: None,
+            fenced: now,
+            bids: Arc::default(),
+            stale: true,
             out: Vec::new(),
             config,
         };
+        engine.set_paces();
         if let Some(set) = engine.voters.set().cloned() {
             engine.lease.adopt(&set, &[], now);
             engine.dismiss(now);
@@ -349,7 +391,7 @@ impl Engine {
 
     pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Action> {
         let freed = self.voter.expire(now);
-        self.tell_freed(freed, None, now);
+        self.tell_freed(freed, None);
         self.dirty |= self.voter.wakes(now);
         if matches!(input, Input::Restart) && self.drain.is_none() && self.outlasts_a_restart(now) {
             self.info("restarting: the VIPs stay for the next run".into(), now);
@@ -357,9 +399,11 @@ impl Engine {
             return std::mem::take(&mut self.out);
         }
         self.take_in(input, now);
-        let well = self.is_well(now) && self.vips.iter().all(|vip| vip.interface.is_ok());
-        self.dirty |= self.flaps.observe(well, now);
-        self.grow_voters(now);
+        self.look(now);
+        self.dirty |= self.flaps.observe(self.well, now);
+        if self.moved || self.next_advert <= now {
+            self.grow_voters(now);
+        }
         self.settle(now);
         for _ in 0..4 {
             if !self.dirty && self.next_advert > now {
@@ -370,24 +414,36 @@ impl Engine {
         }
         self.run_routers(now);
         self.keep_house(now);
-        self.publish(now);
-        self.finish_drain(now);
-        self.tell(now);
-        self.remember();
-        self.note_deadlines(now);
+        let looked = std::mem::take(&mut self.looked) || self.drain.is_some() || !self.routers.is_empty();
+        if looked {
+            self.publish(now);
+            self.finish_drain(now);
+            self.tell(now);
+            self.remember();
+        }
         std::mem::take(&mut self.out)
     }
 
     fn take_in(&mut self, input: Input, now: Instant) {
+        match &input {
+            Input::Deadline | Input::Message { .. } | Input::Connected(_) => {}
+            // What it does to all VIPs, the view shows.
+            Input::Check { .. } => self.looked = true,
+            Input::Installed(all) | Input::Removed(all) => {
+                all.iter().for_each(|(vip, _)| self.touch(*vip, now))
+            }
+            Input::AddressLost(vip) | Input::Claim { vip, .. } => self.touch(*vip, now),
+            _ => self.moved = true,
+        }
         match input {
             Input::Deadline => {}
             Input::Message { from, message } => self.message(from, message, now),
             Input::Connected(node) => self.send_advert(node, now),
             Input::Member(record) => self.member(*record, now),
             Input::Check { name, part, outcome } => self.check(&name, &part, &outcome, now),
-            Input::Interface { vip, state } => self.interface(vip, state, now),
-            Input::Installed { vip, result } => self.installed(vip, result, now),
-            Input::Removed { vip, result } => self.removed(vip, result, now),
+            Input::Interfaces(all) => all.into_iter().for_each(|(vip, state)| self.interface(vip, state, now)),
+            Input::Installed(all) => all.into_iter().for_each(|(vip, result)| self.installed(vip, result, now)),
+            Input::Removed(all) => all.into_iter().for_each(|(vip, result)| self.removed(vip, result, now)),
             Input::AddressLost(vip) => self.address_lost(vip, now),
             Input::Claim { vip, mac } => self.claim(vip, mac, now),
             Input::Vrrp(heard) => self.vrrp(&heard, now),
@@ -429,25 +485,45 @@ impl Engine {
         }
     }
 
-    fn note_deadlines(&mut self, now: Instant) {
-        for at in 0..self.vips.len() {
-            let facts = self.facts(&self.vips[at], now);
-            let need = self.probe_need(&self.vips[at], now);
-            let vip = &self.vips[at];
-            let preempts = vip.better.map(|(_, since)| since + self.preempt_delay(vip));
-            let ends =
-                [vip.seat.deadline(&facts), vip.addresses.deadline(), vip.claims.next_probe(need), preempts];
-            let soonest = ends.into_iter().flatten().filter(|at| *at > now).min();
-            self.vips[at].deadline = soonest;
-        }
-    }
-
-    /// How often the address's end is pushed out: several times within the shortest life that it can have.
+    /// How often an address's end is pushed out: several times within the shortest life that it can have.
     fn renew(&self) -> Duration {
         match self.voters.mode() {
             Mode::TwoNode => facts::SELF_LEASE / 3,
             _ => (self.config.timers.lease * 3 / 5).min(Duration::from_millis(300)),
         }
+    }
+
+    /// How much longer this VIP's addresses live, so that many cost the kernel no more than some, at times of their own.
+    /// Only behind a fence.
+    fn slack(&self, vip: VipId) -> Duration {
+        let many = u32::try_from(self.vips.len() / MANY).unwrap_or(u32::MAX);
+        if !self.config.fenced || many == 0 {
+            return Duration::ZERO;
+        }
+        spread((self.renew() * many).min(SLACK), vip)
+    }
+
+    /// However many VIPs others hold, so many probes a second go out.
+    fn set_paces(&mut self) {
+        let many = u32::try_from(self.vips.len()).unwrap_or(u32::MAX);
+        let pace = PROBES * many;
+        for vip in &mut self.vips {
+            vip.claims.set_pace(if pace <= claims::SLOW {
+                claims::SLOW
+            } else {
+                spread(pace, vip.config.id)
+            });
+        }
+    }
+
+    fn owner_of(&self, vip: &VipState, now: Instant) -> Owner {
+        if let (Some(term), Some(until)) = (vip.seat.holds(), vip.until) {
+            return Owner::Us { term, until };
+        }
+        let holds = |(node, peer): (NodeId, &peers::Peer)| {
+            Some((peer.holds(vip.id(), &self.config.timers, now)?, node))
+        };
+        self.peers.iter().filter_map(holds).max().map_or(Owner::Nobody, |(_, node)| Owner::Peer(node))
     }
 
     fn me(&self) -> NodeId {
@@ -485,17 +561,10 @@ impl Engine {
 
 impl Elect for Engine {
     fn owner(&self, vip: VipId, now: Instant) -> Owner {
-        let Some(state) = self.vip(vip) else { return Owner::Nobody };
-        if let (Some(term), Some(until)) = (state.seat.holds(), state.until) {
-            return Owner::Us { term, until };
-        }
-        let holds =
-            self.peers.iter().filter_map(|(node, p)| Some((p.holds(vip, &self.config.timers, now)?, node)));
-        holds.max().map_or(Owner::Nobody, |(_, node)| Owner::Peer(node))
+        self.vip(vip).map_or(Owner::Nobody, |vip| self.owner_of(vip, now))
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        let vips = self.vips.iter().filter_map(|vip| vip.deadline);
         let drain = match &self.drain {
             Some(Drain::Stopping { since }) => Some(*since + DRAIN),
             Some(Drain::Leaving { since }) => {
@@ -503,7 +572,9 @@ impl Elect for Engine {
             }
             Some(Drain::Done) | None => None,
         };
-        vips.chain(self.voter.deadline(now))
+        self.soonest
+            .into_iter()
+            .chain(self.voter.deadline(now))
             .chain([self.next_advert])
             .chain(self.flaps.deadline())
             .chain(self.routers_deadline())
@@ -539,6 +610,7 @@ impl VipState {
             owner_since: now,
             until: None,
             deadline: None,
+            lapse: None,
             told: tell::Told::default(),
             config,
         }
@@ -546,6 +618,11 @@ impl VipState {
 
     fn id(&self) -> VipId {
         self.config.id
+    }
+
+    /// When it must be looked at, if nothing changes.
+    fn next(&self) -> Option<Instant> {
+        [self.deadline, self.lapse].into_iter().flatten().min()
     }
 
     fn broken(&self, now: Instant) -> Option<String> {

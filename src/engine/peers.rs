@@ -1,15 +1,16 @@
 //! Who is heard: one deadline a peer, and the last advert of each.
 
-use super::time::{Instant, Timers};
-use haclusterd_proto::cluster::{Advert, Bid, VotersStamp};
+use super::time::{IDLE_ADVERT, Instant, Timers};
+use haclusterd_proto::cluster::{Advert, Bid, VotersStamp, is_same};
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{Incarnation, NodeId, Term, VipId};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Every peer gets every advert; past this a full mesh costs more than it gives.
-pub const MAX_PEERS: usize = 64;
+/// Each voter hears each of them at every advert interval.
+pub const MAX_PEERS: usize = 128;
 
 /// How long a member that is gone is still shown before it is forgotten.
 pub const KEEP_LEFT: Duration = Duration::from_secs(3600);
@@ -23,6 +24,8 @@ pub struct Peer {
     left_at: Option<Instant>,
     heard: Option<Heard>,
     since: Instant,
+    /// Nothing renews a lease between it and this node, so it is heard less often.
+    idle: bool,
     /// The run before the one heard now.
     former: Option<Incarnation>,
     /// When two runs were last heard in turns.
@@ -39,7 +42,7 @@ struct Heard {
     voters: VotersStamp,
     held_down: Duration,
     sick: bool,
-    bids: Vec<Bid>,
+    bids: Arc<[Bid]>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -50,7 +53,10 @@ pub struct Peers {
 /// What an advert was worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
+    /// Nothing new.
     Fresh,
+    /// Its bids are others than before.
+    News,
     /// The first in a while, or the first of a new run of that node.
     Returned,
     /// Older than one already seen, or one node too many: dropped.
@@ -85,6 +91,11 @@ impl Peers {
                 receipt = Receipt::Returned;
             }
         }
+        let before = peer.heard.as_ref().map(|old| &old.bids).filter(|old| is_same(old, &advert.bids));
+        if receipt == Receipt::Fresh && before.is_none() {
+            receipt = Receipt::News;
+        }
+        let bids = before.unwrap_or(&advert.bids).clone();
         peer.heard = Some(Heard {
             at: now,
             incarnation: advert.incarnation,
@@ -92,7 +103,7 @@ impl Peers {
             voters: advert.voters,
             held_down: Duration::from_millis(advert.held_down_ms.into()),
             sick: advert.sick,
-            bids: advert.bids.clone(),
+            bids,
         });
         receipt
     }
@@ -115,6 +126,29 @@ impl Peers {
 
     pub fn remove(&mut self, nodes: &[NodeId]) {
         nodes.iter().for_each(|node| drop(self.peers.remove(node)));
+    }
+
+    /// `renews`: between whom and this node adverts renew leases.
+    pub fn set_paces(&mut self, renews: impl Fn(NodeId) -> bool) {
+        self.peers.iter_mut().for_each(|(node, peer)| peer.idle = !renews(*node));
+    }
+
+    /// An answer shows as well that a run lives.
+    pub fn answered(&mut self, from: NodeId, run: Incarnation, now: Instant) {
+        let heard = self.peers.get_mut(&from).and_then(|peer| peer.heard.as_mut());
+        if let Some(heard) = heard.filter(|heard| heard.incarnation == run) {
+            heard.at = now;
+        }
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
     }
 
     /// Who has come to life or fallen silent since the last call.
@@ -154,7 +188,24 @@ impl Peer {
 
     #[must_use]
     pub fn alive(&self, timers: &Timers, now: Instant) -> bool {
-        self.heard_at().is_some_and(|at| now.since(at) < timers.silent_after())
+        self.heard_at().is_some_and(|at| now.since(at) < self.silent_after(timers))
+    }
+
+    /// Not heard for this long, it is no candidate.
+    #[must_use]
+    pub fn silent_after(&self, timers: &Timers) -> Duration {
+        if self.idle { timers.silent_after().max(IDLE_ADVERT * 3) } else { timers.silent_after() }
+    }
+
+    /// Not heard for this long, it is looked for by other means.
+    #[must_use]
+    pub fn suspect_after(&self, timers: &Timers) -> Duration {
+        if self.idle { timers.suspect_after().max(IDLE_ADVERT * 3 / 2) } else { timers.suspect_after() }
+    }
+
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.idle
     }
 
     #[must_use]
@@ -182,7 +233,8 @@ impl Peer {
     /// Its last word about a VIP, however old.
     #[must_use]
     pub fn bid(&self, vip: VipId) -> Option<&Bid> {
-        self.heard.as_ref()?.bids.iter().find(|bid| bid.vip == vip)
+        let bids = &self.heard.as_ref()?.bids;
+        bids.binary_search_by_key(&vip, |bid| bid.vip).ok().map(|at| &bids[at])
     }
 
     #[must_use]
@@ -229,7 +281,7 @@ mod tests {
             resumes: None,
             held_down_ms: 0,
             sick: false,
-            bids: Vec::new(),
+            bids: Arc::default(),
         }
     }
 

@@ -152,7 +152,7 @@ impl Engine {
             let vip = self.vips.iter_mut().find(|vip| vip.id() == id).map(|vip| &mut vip.addresses);
             let addresses = vip.unwrap_or(&mut self.routers[at].addresses);
             let acts = addresses.follow(until.map_or(Goal::Gone, Goal::Held), renew, now);
-            course::perform(acts, id, &mut self.out, &mut extended);
+            course::perform(acts, id, Duration::ZERO, &mut self.out, &mut extended);
         }
         self.extend(extended);
     }

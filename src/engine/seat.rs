@@ -106,6 +106,12 @@ impl Seat {
         self.not_before = self.not_before.max(until);
     }
 
+    /// Until when it is not to ask, if it does not.
+    #[must_use]
+    pub fn held_off_until(&self) -> Option<Instant> {
+        (self.phase == Phase::Idle).then_some(self.not_before)
+    }
+
     /// Could it ask at once?
     #[must_use]
     pub fn holds_off(&self, now: Instant) -> bool {

@@ -4,10 +4,17 @@ use super::*;
 
 impl Engine {
     pub(super) fn advertise(&mut self, now: Instant) {
-        self.dirty = false;
+        let all = std::mem::take(&mut self.dirty) || self.next_idle_advert <= now;
+        if all {
+            self.next_idle_advert = now + IDLE_ADVERT;
+        }
         self.next_advert = now + self.config.timers.advert;
         let seq = self.next_seq(now);
         for to in self.listeners() {
+            // A voter tells by its answers that it lives; its own leases it renews with the other voters.
+            if !all && !self.voters.is_voter(to) {
+                continue;
+            }
             let advert = self.advert_for(to, seq, now);
             self.out.push(Action::Send { to, message: Message::Advert(advert) });
         }
@@ -21,8 +28,40 @@ impl Engine {
     }
 
     pub(super) fn next_seq(&mut self, now: Instant) -> u64 {
-        let wants: Vec<(VipId, bool)> = self.vips.iter().map(|v| (v.id(), v.seat.wants())).collect();
-        self.lease.send(&wants, now)
+        self.renew_bids(now);
+        self.lease.send(now)
+    }
+
+    /// The list stays the very same one while nothing in it changes: then nobody looks at it again.
+    fn renew_bids(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.stale) {
+            return;
+        }
+        let mut bids: Vec<Bid> = self.vips.iter().map(|vip| self.bid(vip, now)).collect();
+        bids.sort_unstable_by_key(|bid| bid.vip);
+        if *self.bids != *bids {
+            self.bids = bids.into();
+            self.lease.want(&self.bids);
+        }
+    }
+
+    /// Does the last list of bids still say of this VIP what is so?
+    pub(super) fn is_told(&self, vip: &VipState, now: Instant) -> bool {
+        let at = self.bids.binary_search_by_key(&vip.id(), |bid| bid.vip);
+        at.is_ok_and(|at| self.bids[at] == self.bid(vip, now))
+    }
+
+    fn bid(&self, vip: &VipState, now: Instant) -> Bid {
+        let want = vip.seat.wants();
+        Bid {
+            vip: vip.id(),
+            priority: self.standing(vip, now),
+            ready: self.ready(now) && !vip.seat.holds_off(now),
+            want,
+            holds: vip.seat.holds(),
+            term: self.highest_term(vip),
+            addresses: if want { vip.config.addresses.clone() } else { Vec::new() },
+        }
     }
 
     /// This node's own vote goes the way of all others.
@@ -33,25 +72,13 @@ impl Engine {
         let me = self.me();
         let advert = self.advert_for(me, seq, now);
         let (answer, freed) = self.voter.advert(me, &advert, &self.rules(), now);
-        self.tell_freed(freed, None, now);
-        if answer.is_some_and(|answer: Answer| self.lease.answer(me, &answer, &self.config.timers, now)) {
-            self.dirty = true;
+        self.tell_freed(freed, None);
+        if let Some(answer) = answer {
+            self.answer(me, &answer, now);
         }
     }
 
     pub(super) fn advert_for(&self, to: NodeId, seq: u64, now: Instant) -> Advert {
-        let bids = self.vips.iter().map(|vip| Bid {
-            vip: vip.id(),
-            priority: self.standing(vip, now),
-            ready: self.ready(now) && !vip.seat.holds_off(now),
-            want: vip.seat.wants(),
-            holds: vip.seat.holds(),
-            term: self.highest_term(vip.id()),
-            addresses: match vip.seat.wants() && !self.lease.granted_by(to, vip.id()) {
-                true => vip.config.addresses.clone(),
-                false => Vec::new(),
-            },
-        });
         Advert {
             incarnation: self.config.record.incarnation,
             seq,
@@ -60,7 +87,7 @@ impl Engine {
             resumes: self.lease.resumes(to),
             held_down_ms: u32::try_from(self.flaps.left(now).as_millis()).unwrap_or(u32::MAX),
             sick: self.is_sick(self.me()),
-            bids: bids.collect(),
+            bids: self.bids.clone(),
         }
     }
 
@@ -81,7 +108,6 @@ impl Engine {
             health: self.health.verdict(),
             reason: self.reason(now),
             checks: self.health.states(),
-            vips: self.vips.iter().filter(|v| v.addresses.is_held()).map(VipState::id).collect(),
             macs,
             leaving,
             ..self.config.record.clone()

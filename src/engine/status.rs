@@ -1,6 +1,6 @@
 //! What the engine knows, for commands, metrics and tests alike.
 
-use super::elect::{Elect, Owner};
+use super::elect::Owner;
 use super::peers::Peer;
 use super::time::Instant;
 use super::vrrp::State as RouterRole;
@@ -92,7 +92,6 @@ impl Engine {
             health: Health::Unknown,
             reason: "nothing is known of it yet but its adverts".into(),
             checks: Vec::new(),
-            vips: Vec::new(),
             priority: None,
             cert_not_after: wall,
             config_digest: self.config.record.config_digest,
@@ -104,8 +103,8 @@ impl Engine {
         let state = match silent {
             _ if peer.left() => MemberState::Left,
             None => MemberState::Joining,
-            Some(silent) if silent >= timers.silent_after() => MemberState::Failed,
-            Some(silent) if silent >= timers.suspect_after() => MemberState::Suspect,
+            Some(silent) if silent >= peer.silent_after(timers) => MemberState::Failed,
+            Some(silent) if silent >= peer.suspect_after(timers) => MemberState::Suspect,
             Some(_) => MemberState::Alive,
         };
         let alive = state == MemberState::Alive || state == MemberState::Suspect;
@@ -160,7 +159,7 @@ impl Engine {
     }
 
     fn vip_view(&self, vip: &VipState, now: Instant) -> Vip {
-        let owner = self.owner(vip.id(), now);
+        let owner = self.owner_of(vip, now);
         let node = match owner {
             Owner::Nobody => None,
             Owner::Us { .. } => Some(self.me()),
@@ -185,7 +184,7 @@ impl Engine {
                 .get(node)
                 .and_then(|p| p.holds(vip.id(), &self.config.timers, now))
                 .unwrap_or_default(),
-            Owner::Nobody => self.highest_term(vip.id()),
+            Owner::Nobody => self.highest_term(vip),
         };
         let next = self.ranking(vip, true, now).into_iter().find(|candidate| Some(*candidate) != node);
         Vip {

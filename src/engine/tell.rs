@@ -8,7 +8,7 @@ use super::*;
 use std::collections::BTreeMap;
 
 /// So long may interfaces and checks take to be heard of before what is missing counts as a fault.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// What was told last. Nothing is decided by it.
 #[derive(Clone, Debug, Default)]
@@ -108,9 +108,9 @@ impl Engine {
     fn vip_changed(&self, at: usize, part: Part, now: Instant) -> Changed {
         let vip = &self.vips[at];
         let (old_owner, new_owner) = vip.told.owners(&self.config.record.name, part);
-        let epoch = vip.seat.holds().unwrap_or_else(|| self.highest_term(vip.id()));
+        let epoch = vip.seat.holds().unwrap_or_else(|| self.highest_term(vip));
         let reason = match part {
-            Part::Owner | Part::Backup => self.why(vip, self.owner(vip.id(), now), now),
+            Part::Owner | Part::Backup => self.why(vip, self.owner_of(vip, now), now),
             Part::Fault => self.vip_fault(vip, now).unwrap_or_default(),
             Part::Stop => self.why_stop().into(),
         };

@@ -40,10 +40,14 @@ const GUARD: Duration = Duration::from_millis(10);
 /// Adverts missed in a row after which a peer counts as silent.
 const MISSES: u32 = 6;
 
+/// Between two adverts of members neither of whom votes on the other's leases: they only tell how they stand, and at
+/// once when that changes. Renewals cost each voter a packet a member, and not each member a packet a member.
+pub const IDLE_ADVERT: Duration = Duration::from_secs(1);
+
 /// The two intervals that everything else follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timers {
-    /// Between two adverts to each peer.
+    /// Between two adverts to each voter.
     pub advert: Duration,
     /// How long a voter honours a grant after the advert that renewed it.
     pub lease: Duration,

@@ -20,7 +20,7 @@ const QUESTIONS: [Duration; 11] =
 /// Between two attempts at the kernel, after one has failed.
 const RETRY: Duration = Duration::from_millis(100);
 /// The fence counts in the kernel's jiffies; to push it out by less is work for nothing.
-const FENCE_STEP: Duration = Duration::from_millis(4);
+pub(super) const FENCE_STEP: Duration = Duration::from_millis(4);
 /// What is being served may end before the address goes: most answers take less. Longer, and more new connections would
 /// be lost, each of which comes again after a second.
 const QUIET: Duration = Duration::from_micros(500);
@@ -182,6 +182,15 @@ impl Vip {
         self.state = State::Adding;
         self.fenced = until;
         vec![Act::Install { until }]
+    }
+
+    /// The kernel is told, as of everything that is held, that it may pass the packets until then. False: nothing is there.
+    pub fn prolong(&mut self, until: Instant) -> bool {
+        let there = matches!(self.state, State::Held { .. } | State::Adding);
+        if there {
+            self.fenced = self.fenced.max(until);
+        }
+        there
     }
 
     /// The lease ends sooner than it did by other rules: the kernel must know at once.

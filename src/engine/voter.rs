@@ -5,14 +5,15 @@
 //! session, V5 what an advert does not want is released.
 
 use super::time::{Instant, Timers};
-use haclusterd_proto::cluster::{Advert, Answer, Bid, Grant, Refusal, Step, Verdict, VotersStamp};
+use haclusterd_proto::cluster::{Advert, Answer, Bid, Grant, Refusal, Step, Verdict, VotersStamp, is_same};
 use haclusterd_proto::{AddrId, Incarnation, NodeId, Term, VipId};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// VIPs that a voter remembers terms of: 32 for each of 64 members, and an end to what a hostile one can add.
-const MAX_KNOWN_VIPS: usize = 2048;
+/// VIPs that a voter remembers terms of: four times what a cluster may have, and an end to what a hostile member can add.
+const MAX_KNOWN_VIPS: usize = 4096;
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Voter {
@@ -25,6 +26,11 @@ pub struct Voter {
     sessions: BTreeMap<NodeId, Session>,
     next_session: u64,
     vips: BTreeMap<VipId, Seat>,
+    /// Which VIP that is held has the address.
+    taken: BTreeMap<AddrId, VipId>,
+    /// Counts the changes of `vips`.
+    #[serde(skip)] // nothing follows from it
+    changes: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -33,6 +39,17 @@ struct Session {
     incarnation: Incarnation,
     last_seq: u64,
     expires: Instant,
+    #[serde(skip)] // nothing follows from it
+    judged: Option<Judged>,
+}
+
+/// The same bids get the same verdicts, as long as nothing else has changed.
+#[derive(Clone, Debug)]
+struct Judged {
+    bids: Arc<[Bid]>,
+    may_grant: bool,
+    changes: u64,
+    verdicts: Arc<[Verdict]>,
 }
 
 impl Session {
@@ -75,6 +92,8 @@ impl Voter {
             sessions: BTreeMap::new(),
             next_session: 1,
             vips: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            changes: 0,
         }
     }
 
@@ -129,10 +148,34 @@ impl Voter {
                 return (Some(self.answer(advert, rules, session, refusal)), Freed::new());
             }
         };
-        let freed = self.release(from, |vip| advert.bids.iter().any(|bid| bid.vip == vip && bid.want));
-        let verdicts = advert.bids.iter().map(|bid| self.judge(from, bid, now)).collect();
+        let (verdicts, freed) = self.judge_all(from, &advert.bids, now);
         let answer = Answer { verdicts, ..self.answer(advert, rules, session, None) };
         (Some(answer), freed)
+    }
+
+    fn judge_all(&mut self, from: NodeId, bids: &Arc<[Bid]>, now: Instant) -> (Arc<[Verdict]>, Freed) {
+        let open = now >= self.holders_only_until;
+        let before = self.sessions.get(&from).and_then(|session| session.judged.as_ref());
+        let same = |judged: &&Judged| {
+            judged.changes == self.changes && judged.may_grant == open && is_same(&judged.bids, bids)
+        };
+        if let Some(judged) = before.filter(same) {
+            return (judged.verdicts.clone(), Freed::new());
+        }
+        let wants = |vip: VipId| bids.binary_search_by_key(&vip, |bid| bid.vip).is_ok_and(|at| bids[at].want);
+        let freed = self.release(from, wants);
+        let verdicts: Vec<Verdict> = bids.iter().map(|bid| self.judge(from, bid, open)).collect();
+        let old =
+            self.sessions.get(&from).and_then(|session| session.judged.as_ref()).map(|old| &old.verdicts);
+        let verdicts = match old.filter(|old| ***old == *verdicts) {
+            Some(old) => old.clone(),
+            None => verdicts.into(),
+        };
+        let (bids, changes) = (bids.clone(), self.changes);
+        if let Some(session) = self.sessions.get_mut(&from) {
+            session.judged = Some(Judged { bids, may_grant: open, changes, verdicts: verdicts.clone() });
+        }
+        (verdicts, freed)
     }
 
     /// V1 and V2: the live session that this advert renews, or why it is not heeded.
@@ -161,7 +204,7 @@ impl Voter {
             let id = self.next_session;
             self.next_session += 1;
             let (incarnation, last_seq) = (advert.incarnation, advert.seq);
-            self.sessions.insert(from, Session { id, incarnation, last_seq, expires });
+            self.sessions.insert(from, Session { id, incarnation, last_seq, expires, judged: None });
             return Err((id, None));
         };
         if session.is_resumed_by(advert) {
@@ -188,37 +231,42 @@ impl Voter {
         let mut freed = Freed::new();
         for (vip, seat) in self.vips.iter_mut().filter(|(vip, s)| s.holder == Some(node) && !keeps(**vip)) {
             seat.holder = None;
+            for address in seat.addresses.drain(..) {
+                self.taken.remove(&address);
+            }
             freed.push((*vip, seat.term));
         }
+        self.changes += u64::from(!freed.is_empty());
         freed
     }
 
     /// V3.
-    fn judge(&mut self, from: NodeId, bid: &Bid, now: Instant) -> Verdict {
+    fn judge(&mut self, from: NodeId, bid: &Bid, open: bool) -> Verdict {
         let verdict = |term, grant| Verdict { vip: bid.vip, term, grant };
-        let overlap = self.overlap(bid);
-        let may_grant = now >= self.holders_only_until || bid.holds.is_some();
+        let may_grant = open || bid.holds.is_some();
         if !self.vips.contains_key(&bid.vip) && !self.make_room() {
             return verdict(Term::default(), Grant::Free);
         }
+        let free = self.vips.get(&bid.vip).is_none_or(|seat| seat.holder.is_none());
+        let overlap = if free && bid.want { self.overlap(bid) } else { None };
         let seat = self.vips.entry(bid.vip).or_default();
-        match seat.holder {
-            Some(holder) if holder == from => {
+        match (seat.holder, overlap) {
+            (Some(holder), _) if holder == from => {
+                self.changes += u64::from(seat.term < bid.term);
                 seat.term = seat.term.max(bid.term);
                 verdict(seat.term, Grant::Granted)
             }
-            Some(by) => {
-                let left = self.sessions.get(&by).map_or(0, |s| left_ms(s.expires, now));
-                verdict(seat.term, Grant::Held { by, left_ms: left })
-            }
-            None if !bid.want || !may_grant => verdict(seat.term, Grant::Free),
-            None if overlap.is_some() => verdict(seat.term, Grant::Overlaps { by: overlap.unwrap_or(from) }),
-            None => {
+            (Some(by), _) => verdict(seat.term, Grant::Held { by }),
+            (None, _) if !bid.want || !may_grant => verdict(seat.term, Grant::Free),
+            (None, Some(by)) => verdict(seat.term, Grant::Overlaps { by }),
+            (None, None) => {
+                self.changes += 1;
                 // An owner that a restarted voter has forgotten keeps its term; a new owner gets a greater one.
                 let resumes = bid.holds.is_some_and(|held| held >= seat.term);
                 seat.term = if resumes { seat.term.max(bid.term) } else { seat.term.max(bid.term).next() };
                 seat.holder = Some(from);
                 seat.addresses.clone_from(&bid.addresses);
+                self.taken.extend(bid.addresses.iter().map(|address| (*address, bid.vip)));
                 verdict(seat.term, Grant::Granted)
             }
         }
@@ -231,14 +279,14 @@ impl Voter {
         }
         let unheld = self.vips.iter().filter(|(_, seat)| seat.holder.is_none());
         let least = unheld.min_by_key(|(_, seat)| seat.term).map(|(vip, _)| *vip);
+        self.changes += 1;
         least.is_some_and(|vip| self.vips.remove(&vip).is_some())
     }
 
     /// Who holds another VIP that shares an address with this one.
     fn overlap(&self, bid: &Bid) -> Option<NodeId> {
-        let shares = |seat: &Seat| seat.addresses.iter().any(|a| bid.addresses.contains(a));
-        let mut others = self.vips.iter().filter(|(vip, _)| **vip != bid.vip);
-        others.find(|(_, seat)| seat.holder.is_some() && shares(seat)).and_then(|(_, seat)| seat.holder)
+        let mut taken = bid.addresses.iter().filter_map(|address| self.taken.get(address));
+        taken.find(|vip| **vip != bid.vip).and_then(|vip| self.vips.get(vip)?.holder)
     }
 
     fn answer(&self, advert: &Advert, rules: &Rules, session: u64, refusal: Option<Refusal>) -> Answer {
@@ -249,7 +297,7 @@ impl Voter {
             session,
             lease_us: u64::try_from(self.timers.lease.as_micros()).unwrap_or(u64::MAX),
             refusal,
-            verdicts: Vec::new(),
+            verdicts: Arc::default(),
         }
     }
 }

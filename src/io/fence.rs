@@ -52,8 +52,10 @@ const JIFFY: Duration = Duration::from_millis(10);
 /// lease is shorter than the voter's. Longer, and it is sent again with what is left by then.
 const TIMELY: Duration = Duration::from_millis(5);
 const ATTEMPTS: u32 = 3;
-/// One attribute, at most 64 KiB, lists 44 bytes for each. The largest configuration has 64 addresses.
-const MAX_GUARDED: usize = 1024;
+/// Addresses in one transaction: some 2 ms of work.
+const AT_ONCE: usize = 256;
+/// Of the largest configuration, and of as many virtual routers.
+const MAX_GUARDED: usize = 4096;
 const LOOPBACK: u32 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +81,9 @@ pub struct Opened {
 pub struct Fence {
     socket: Socket,
     guarded: BTreeMap<IpAddr, Guarded>,
+    /// Gates that stay open as long as all of these do, and until when that is.
+    kept: BTreeSet<IpAddr>,
+    alive: Option<Instant>,
     /// The interfaces that have chains, by the name that the chains go by.
     devices: BTreeMap<u32, String>,
     /// As our last transaction left it; `None` if somebody else had a hand in.
@@ -102,6 +107,8 @@ impl Fence {
         let mut fence = Fence {
             socket: socket()?,
             guarded: BTreeMap::new(),
+            kept: BTreeSet::new(),
+            alive: None,
             devices: BTreeMap::new(),
             generation: None,
             built: Portrait::new(),
@@ -111,17 +118,48 @@ impl Fence {
         Ok(fence)
     }
 
-    /// Opens these, or keeps them open for longer, in one transaction. On an error, what was open closes in its time.
+    /// Opens these, or keeps them open for longer. On an error, what was open closes in its time.
     pub fn open(&mut self, gates: &[Gate]) -> Result<Opened, FenceError> {
         let hooked = self.note(gates)?;
         let addrs: Vec<IpAddr> = gates.iter().map(|gate| gate.addr).collect();
-        let intact = hooked && self.settle(&addrs)?;
+        let mut intact = hooked;
+        for addrs in addrs.chunks(AT_ONCE) {
+            intact = intact && self.settle(addrs)?;
+        }
+        intact = intact && self.intact()?;
         if !intact {
             self.build()?;
         }
         let now = clock::now();
-        let closed = addrs.into_iter().filter(|addr| self.left(*addr, now).is_none()).collect();
+        let closed = addrs.into_iter().filter(|addr| !self.is_open(*addr, now)).collect();
         Ok(Opened { repaired: hooked && !intact, closed })
+    }
+
+    /// Keeps all gates that are open now open until then, at the cost of one. On an error, they close in their time. True:
+    /// somebody had removed or changed the table, and it was built anew.
+    pub fn keep(&mut self, until: Instant) -> Result<bool, FenceError> {
+        let open = self.guarded.iter().filter(|(_, guarded)| guarded.until.is_some());
+        let new: Vec<IpAddr> = open.map(|(addr, _)| *addr).filter(|addr| !self.kept.contains(addr)).collect();
+        self.kept.extend(&new);
+        self.alive = Some(until);
+        let outcome = in_time(clock::now, |now| self.send_kept(&new, now));
+        if outcome.is_err() {
+            self.alive = None;
+        }
+        match outcome {
+            Ok(()) if self.generation.is_some() => Ok(false),
+            // The table may stand and its sets be empty.
+            Ok(()) if self.intact()? => {
+                let kept: Vec<_> = self.kept.iter().copied().collect();
+                kept.chunks(AT_ONCE).try_for_each(|addrs| self.write(addrs)).map(|()| false)
+            }
+
+            Ok(()) | Err(FenceError::Refused { .. }) => {
+                self.alive = Some(until);
+                self.build().map(|()| true)
+            }
+            Err(late) => self.send_kept(&[], clock::now()).and(Err(late)),
+        }
     }
 
     /// Closes these at once; they stay guarded. The first thing to do when a VIP is given up.
@@ -140,10 +178,12 @@ impl Fence {
     pub fn forget(&mut self, addrs: &[IpAddr]) -> Result<(), FenceError> {
         let known: Vec<_> =
             addrs.iter().copied().filter(|addr| self.guarded.remove(addr).is_some()).collect();
+        self.kept.retain(|addr| !known.contains(addr));
         let gone = self.commit(|batch| {
             elements::put(batch, Set::Lease, &known, &[]);
             elements::put(batch, Set::Guard, &known, &[]);
             elements::put(batch, Set::Quiet, &known, &[]);
+            elements::put(batch, Set::Kept, &known, &[]);
         });
         match gone {
             // There is no table to take them out of; the next renewal builds it.
@@ -158,8 +198,12 @@ impl Fence {
         for _ in 0..ATTEMPTS {
             let now = clock::now();
             if let Some(leases) = elements::leases(&mut socket)? {
-                let until = |(addr, left): (IpAddr, Duration)| (addr, now + left.saturating_sub(JIFFY));
-                return Ok(leases.into_iter().map(until).collect());
+                let mut open = BTreeMap::new();
+                for (addr, left) in leases {
+                    let until = open.entry(addr).or_insert(now);
+                    *until = (*until).max(now + left.saturating_sub(JIFFY));
+                }
+                return Ok(open.into_iter().collect());
             }
         }
         Ok(Vec::new())
@@ -188,6 +232,7 @@ impl Fence {
 
     fn shut(&mut self, addrs: &[IpAddr]) {
         for addr in addrs {
+            self.kept.remove(addr);
             if let Some(guarded) = self.guarded.get_mut(addr) {
                 guarded.until = None;
             }
@@ -198,6 +243,23 @@ impl Fence {
     fn left(&self, addr: IpAddr, now: Instant) -> Option<Duration> {
         let left = self.guarded.get(&addr)?.until?.since(now);
         (left >= JIFFY).then_some(left)
+    }
+
+    fn left_alive(&self, now: Instant) -> Option<Duration> {
+        Some(self.alive?.since(now)).filter(|left| *left >= JIFFY)
+    }
+
+    fn is_open(&self, addr: IpAddr, now: Instant) -> bool {
+        self.left(addr, now).is_some() || (self.kept.contains(&addr) && self.left_alive(now).is_some())
+    }
+
+    fn send_kept(&mut self, new: &[IpAddr], now: Instant) -> Result<(), FenceError> {
+        let left = self.left_alive(now);
+        let new: Vec<_> = new.iter().map(|addr| (*addr, GUARD)).collect();
+        Ok(self.commit(|batch| {
+            elements::put(batch, Set::Kept, &[], &new);
+            elements::keep_alive(batch, left);
+        })?)
     }
 
     /// Has the kernel's table say of these what is noted of them. False if there is no such table any more.
@@ -222,7 +284,9 @@ impl Fence {
     fn send(&mut self, known: &[IpAddr], now: Instant) -> Result<(), FenceError> {
         let open: Vec<_> = known.iter().filter_map(|addr| Some((*addr, self.left(*addr, now)?))).collect();
         let guards: Vec<_> = known.iter().map(|addr| (*addr, GUARD)).collect();
+        let kept: Vec<_> = guards.iter().copied().filter(|(addr, _)| self.kept.contains(addr)).collect();
         Ok(self.commit(|batch| {
+            elements::put(batch, Set::Kept, known, &kept);
             elements::put(batch, Set::Guard, known, &guards);
             elements::put(batch, Set::Lease, known, &open);
         })?)
@@ -280,7 +344,7 @@ impl Fence {
         }
         // All that took its time, which the gates must not have.
         let all: Vec<_> = self.guarded.keys().copied().collect();
-        self.write(&all)
+        all.chunks(AT_ONCE).try_for_each(|addrs| self.write(addrs))
     }
 
     fn replace(&mut self) -> Result<(), FenceError> {
@@ -311,7 +375,10 @@ impl Fence {
         let guards: Vec<_> = self.guarded.keys().map(|addr| (*addr, GUARD)).collect();
         let open: Vec<_> =
             self.guarded.keys().filter_map(|addr| Some((*addr, self.left(*addr, now)?))).collect();
+        let kept: Vec<_> = guards.iter().copied().filter(|(addr, _)| self.kept.contains(addr)).collect();
         elements::put(&mut batch, Set::Guard, &[], &guards);
+        elements::put(&mut batch, Set::Kept, &[], &kept);
+        elements::keep_alive(&mut batch, self.left_alive(now));
         elements::put(&mut batch, Set::Lease, &[], &open);
         batch
     }

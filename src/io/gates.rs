@@ -7,6 +7,7 @@
 
 use super::fence::{Fence, FenceError, Gate};
 use super::realtime;
+use crate::engine::time::Instant;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,8 @@ use tokio::sync::oneshot;
 const ORDERS: usize = 256;
 /// How long an address waits for its fence: longer, and a VIP is better served without one for a moment than not at all.
 const OPEN_WITHIN: Duration = Duration::from_millis(20);
+/// And so much longer for each gate that is opened with it.
+const OPEN_EACH: Duration = Duration::from_micros(100);
 
 #[derive(Debug)]
 pub struct Gates {
@@ -41,6 +44,7 @@ struct Counters {
 #[derive(Debug)]
 enum Order {
     Open(Vec<Gate>, Option<oneshot::Sender<Result<(), FenceError>>>),
+    Keep(Instant),
     Quiet(Vec<IpAddr>),
     Close(Vec<IpAddr>),
     Forget(Vec<IpAddr>),
@@ -85,10 +89,11 @@ impl Gates {
     /// Before an address is added, and with each renewal of its lifetime.
     pub async fn open(&self, gates: Vec<Gate>) -> Result<(), String> {
         let (done, answer) = oneshot::channel();
+        let patience = OPEN_WITHIN + OPEN_EACH * u32::try_from(gates.len()).unwrap_or(u32::MAX);
         if !self.order(Order::Open(gates, Some(done))) {
             return Ok(());
         }
-        match tokio::time::timeout(OPEN_WITHIN, answer).await {
+        match tokio::time::timeout(patience, answer).await {
             Ok(Ok(outcome)) => outcome.map_err(|error| error.to_string()),
             _ => {
                 self.counters.failures.fetch_add(1, Ordering::Relaxed);
@@ -101,6 +106,11 @@ impl Gates {
     /// The lease is longer by now. Where this fails, the next [`Gates::open`] says so.
     pub fn extend(&self, gates: Vec<Gate>) {
         self.order(Order::Open(gates, None));
+    }
+
+    /// The same of all gates that are open.
+    pub fn keep(&self, until: Instant) {
+        self.order(Order::Keep(until));
     }
 
     /// No new connections for these, which are about to be closed.
@@ -151,6 +161,7 @@ fn obey(mut fence: Fence, inbox: &Receiver<Order>, counters: &Counters) -> Fence
                     Some(Err(outcome)) => outcome, // nobody has waited for it
                 }
             }
+            Order::Keep(until) => fence.keep(until).map(|repaired| note(repaired, counters)),
             Order::Quiet(addrs) => fence.quiet(&addrs),
             Order::Close(addrs) => fence.close(&addrs),
             Order::Forget(addrs) => fence.forget(&addrs),
@@ -167,9 +178,13 @@ fn open(fence: &mut Fence, gates: &[Gate], counters: &Counters) -> Result<(), Fe
     let opened = fence.open(gates).inspect_err(|_| {
         counters.failures.fetch_add(1, Ordering::Relaxed);
     })?;
-    if opened.repaired {
+    note(opened.repaired, counters);
+    Ok(())
+}
+
+fn note(repaired: bool, counters: &Counters) {
+    if repaired {
         counters.repairs.fetch_add(1, Ordering::Relaxed);
         tracing::warn!("somebody removed or changed the fence (table netdev haclusterd); it stands again");
     }
-    Ok(())
 }

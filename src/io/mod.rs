@@ -12,6 +12,7 @@ mod http;
 pub mod identity;
 pub mod join;
 pub mod journal;
+pub mod lists;
 pub mod memory;
 pub mod neighbor;
 pub mod netlink;

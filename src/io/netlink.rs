@@ -12,8 +12,8 @@ mod monitor;
 mod neighbors;
 pub mod way;
 
-use futures::TryStreamExt;
 use futures::future::join_all;
+use futures::{StreamExt, TryStreamExt, stream};
 use haclusterd_proto::MacAddr;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
@@ -21,6 +21,7 @@ use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
 };
 use rustix::io::Errno;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
@@ -35,6 +36,8 @@ pub const IFA_PROTO: u8 = 112;
 
 /// The kernel answers inside the call. An answer that has not come by now was lost.
 const ANSWER_WITHIN: Duration = Duration::from_millis(200);
+/// Requests whose answers are waited for at once: more, and the answers would not fit the socket.
+const AT_ONCE: usize = 64;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
@@ -151,41 +154,42 @@ impl Kernel {
         self.resyncs.load(Ordering::Relaxed)
     }
 
+    /// Does each of these wholly or not at all, over one socket and with one list of the addresses that there are.
+    pub async fn install(
+        &self,
+        wishes: Vec<Wish<'_>>,
+    ) -> Result<Vec<Result<Installed, KernelError>>, KernelError> {
+        let handle = &connect()?;
+        let adds = wishes.iter().any(|wish| matches!(wish, Wish::Add(_)));
+        // To renew what is known to be there spares the kernel the list.
+        let held = &if adds { Present::new(list(handle).await?) } else { Present::default() };
+        let each = wishes.into_iter().map(async |wish| match wish {
+            Wish::Add(addresses) => add(handle, held, addresses).await,
+            Wish::Renew(installed, valid_for) => renew(handle, installed, valid_for).await,
+        });
+        Ok(stream::iter(each).buffered(AT_ONCE).collect().await)
+    }
+
     /// Installs all of these or none, and renews the lifetime of those that are there already. An address that
     /// this host has from somebody else is refused and stays as it is.
     pub async fn add(&self, addresses: &[Address]) -> Result<Installed, KernelError> {
-        let handle = connect()?;
-        let held = list(&handle).await?;
-        for Address { net, .. } in addresses {
-            if let Some(other) = held.iter().find(|held| !held.ours && held.net.addr() == net.addr()) {
-                return Err(KernelError::Foreign { ifindex: other.ifindex, address: other.net });
-            }
-        }
-        let told: Vec<Told> = addresses.iter().map(|address| Told::of(address, &held)).collect();
-        let ask =
-            |(told, address): (&Told, &Address)| install(&handle, told.clone(), address.is_among(&held));
-        let outcomes = join_all(told.iter().zip(addresses).map(ask)).await;
-        let new = outcomes.iter().zip(addresses).filter(|(done, new)| done.is_ok() && !new.is_among(&held));
-        let undo: Vec<_> = new.map(|(_, address)| (address.ifindex, address.net)).collect();
-        let outcome = outcomes.into_iter().collect::<Result<(), _>>();
-        if outcome.is_err() {
-            // If this fails too, the lifetime of these addresses ends soon.
-            let _ = remove(&handle, &undo).await;
-        }
-        outcome.map(|()| Installed(told))
+        let mut outcomes = self.install(vec![Wish::Add(addresses)]).await?;
+        outcomes.pop().unwrap_or(Err(KernelError::NoAnswer))
     }
 
-    /// Pushes out the end of what is known to be there, which spares the kernel a list of all its addresses.
-    pub async fn renew(&self, installed: &Installed, valid_for: u32) -> Result<(), KernelError> {
-        let handle = connect()?;
-        let ask = |told: &Told| install(&handle, told.valid_for(valid_for), true);
-        join_all(installed.0.iter().map(ask)).await.into_iter().collect()
+    /// Pushes out the end of what is known to be there.
+    pub async fn renew(&self, installed: Installed, valid_for: u32) -> Result<Installed, KernelError> {
+        let mut outcomes = self.install(vec![Wish::Renew(installed, valid_for)]).await?;
+        outcomes.pop().unwrap_or(Err(KernelError::NoAnswer))
     }
 
     /// Removes those of these that are ours. What is absent, or not ours, needs no removing.
     pub async fn delete(&self, addresses: &[(u32, IpNet)]) -> Result<(), KernelError> {
+        if addresses.is_empty() {
+            return Ok(());
+        }
         let handle = connect()?;
-        let ours = ours(&handle).await?;
+        let ours: BTreeSet<_> = ours(&handle).await?.into_iter().collect();
         let present: Vec<_> = addresses.iter().copied().filter(|address| ours.contains(address)).collect();
         remove(&handle, &present).await
     }
@@ -200,10 +204,74 @@ impl Kernel {
     }
 }
 
-impl Address {
-    fn is_among(&self, held: &[Held]) -> bool {
-        held.iter().any(|held| (held.ifindex, held.net) == (self.ifindex, self.net))
+/// What is to become of some addresses.
+#[derive(Debug)]
+pub enum Wish<'a> {
+    Add(&'a [Address]),
+    /// To be there for so many seconds from now on.
+    Renew(Installed, u32),
+}
+
+/// The addresses that this host has.
+#[derive(Default)]
+struct Present {
+    all: BTreeMap<IpAddr, Vec<Held>>,
+    /// The subnets of those that are not ours.
+    subnets: BTreeSet<IpNet>,
+}
+
+impl Present {
+    fn new(held: Vec<Held>) -> Present {
+        let mut present = Present::default();
+        for held in held {
+            if !held.ours {
+                present.subnets.insert(held.net.trunc());
+            }
+            present.all.entry(held.net.addr()).or_default().push(held);
+        }
+        present
     }
+
+    fn at(&self, address: &Address) -> &[Held] {
+        self.all.get(&address.net.addr()).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn has(&self, address: &Address) -> bool {
+        self.at(address).iter().any(|held| (held.ifindex, held.net) == (address.ifindex, address.net))
+    }
+}
+
+async fn add(
+    handle: &rtnetlink::Handle,
+    held: &Present,
+    addresses: &[Address],
+) -> Result<Installed, KernelError> {
+    for address in addresses {
+        if let Some(other) = held.at(address).iter().find(|held| !held.ours) {
+            return Err(KernelError::Foreign { ifindex: other.ifindex, address: other.net });
+        }
+    }
+    let told: Vec<Told> = addresses.iter().map(|address| Told::of(address, held)).collect();
+    let ask = |(told, address): (&Told, &Address)| install(handle, told.clone(), held.has(address));
+    let outcomes = join_all(told.iter().zip(addresses).map(ask)).await;
+    let new = outcomes.iter().zip(addresses).filter(|(done, new)| done.is_ok() && !held.has(new));
+    let undo: Vec<_> = new.map(|(_, address)| (address.ifindex, address.net)).collect();
+    let outcome = outcomes.into_iter().collect::<Result<(), _>>();
+    if outcome.is_err() {
+        // If this fails too, the lifetime of these addresses ends soon.
+        let _ = remove(handle, &undo).await;
+    }
+    outcome.map(|()| Installed(told))
+}
+
+async fn renew(
+    handle: &rtnetlink::Handle,
+    installed: Installed,
+    valid_for: u32,
+) -> Result<Installed, KernelError> {
+    let ask = |told: &Told| install(handle, told.valid_for(valid_for), true);
+    join_all(installed.0.iter().map(ask)).await.into_iter().collect::<Result<(), _>>()?;
+    Ok(installed)
 }
 
 /// What the kernel was told of an address.
@@ -219,7 +287,7 @@ struct Told {
 pub struct Installed(Vec<Told>);
 
 impl Told {
-    fn of(address: &Address, held: &[Held]) -> Told {
+    fn of(address: &Address, held: &Present) -> Told {
         Told { ifindex: address.ifindex, net: address.net, message: describe(address, held) }
     }
 
@@ -293,14 +361,15 @@ async fn install(handle: &rtnetlink::Handle, told: Told, present: bool) -> Resul
 }
 
 async fn remove(handle: &rtnetlink::Handle, addresses: &[(u32, IpNet)]) -> Result<(), KernelError> {
-    let removals = addresses.iter().map(|&(ifindex, net)| async move {
+    let removals = addresses.iter().copied().map(|(ifindex, net)| async move {
         match answer(handle.address().del(message(ifindex, net)).execute()).await? {
             // It went away by itself, or with its interface.
             Err(error) if matches!(errno(&error), Errno::ADDRNOTAVAIL | Errno::NODEV | Errno::NXIO) => Ok(()),
             other => other.map_err(|error| refusal(&error, "remove", ifindex, net)),
         }
     });
-    join_all(removals).await.into_iter().collect()
+    let outcomes: Vec<_> = stream::iter(removals).buffered(AT_ONCE).collect().await;
+    outcomes.into_iter().collect()
 }
 
 fn message(ifindex: u32, net: IpNet) -> AddressMessage {
@@ -313,7 +382,7 @@ fn message(ifindex: u32, net: IpNet) -> AddressMessage {
     message
 }
 
-fn describe(address: &Address, held: &[Held]) -> AddressMessage {
+fn describe(address: &Address, held: &Present) -> AddressMessage {
     let mut message = message(address.ifindex, address.net);
     let mut flags = AddressFlags::empty();
     if address.net.addr().is_ipv6() {
@@ -341,10 +410,9 @@ fn describe(address: &Address, held: &[Held]) -> AddressMessage {
 /// Whether the kernel shall make a route to the address's subnet, and remove it with the address. Not where the
 /// host has an address of its own in that subnet, on whatever interface (below a virtual MAC, it is another): the route
 /// is that one's, and stays out of our coming and going.
-fn wants_route(address: &Address, held: &[Held]) -> bool {
+fn wants_route(address: &Address, held: &Present) -> bool {
     let net = address.net;
-    let shared = |held: &Held| !held.ours && held.net.trunc() == net.trunc();
-    net.prefix_len() < net.max_prefix_len() && !held.iter().any(shared)
+    net.prefix_len() < net.max_prefix_len() && !held.subnets.contains(&net.trunc())
 }
 
 /// The answer of the kernel, or our impatience.

@@ -17,6 +17,7 @@ use super::adverts::Adverts;
 use super::clock;
 use super::fence::{Gate, deaf};
 use super::gates::Gates;
+use super::lists::{Lists, Parcel, Unread};
 use super::neighbor::{Neighbor, NeighborError};
 use super::netlink::{self, Installed, Kernel};
 use super::quic::Transport;
@@ -28,17 +29,16 @@ use crate::engine::time::Instant;
 use crate::engine::{Action, Input};
 use haclusterd_proto::cluster::{Message, SignedVoters, VoterSet};
 use haclusterd_proto::member::MemberRecord;
-use haclusterd_proto::{MacAddr, NodeId, VipId, codec};
+use haclusterd_proto::{MacAddr, NodeId, VipId};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tracing::Instrument;
 
 const GONE: &str = "its interface is gone";
-/// One packet on any path that carries QUIC.
-const MAX_DATAGRAM: usize = 1162;
 
 /// What the other thread does.
 #[derive(Debug)]
@@ -75,6 +75,23 @@ struct Link {
     neighbor: Option<Neighbor>,
 }
 
+/// A VIP that the engine wants on this host.
+struct Wanted {
+    vip: VipId,
+    until: Instant,
+    slack: Duration,
+}
+
+/// The same in the kernel's terms.
+struct Wish {
+    id: VipId,
+    valid_for: u32,
+    addresses: Vec<netlink::Address>,
+    places: Vec<(u32, IpNet)>,
+    /// It was elsewhere.
+    before: Option<Vec<(u32, IpNet)>>,
+}
+
 /// A VIP's addresses on this host.
 struct Placed {
     places: Vec<(u32, IpNet)>,
@@ -84,6 +101,7 @@ struct Placed {
 
 pub struct Ports {
     transport: Transport,
+    lists: Lists,
     kernel: Kernel,
     gates: Gates,
     /// Those of the virtual routers as well.
@@ -122,6 +140,7 @@ impl Ports {
     ) -> Ports {
         Ports {
             transport,
+            lists: Lists::default(),
             kernel,
             gates,
             vips: config.all_vips().cloned().collect(),
@@ -140,44 +159,66 @@ impl Ports {
         }
     }
 
-    /// What the engine must hear at once as the answer, if anything.
-    pub async fn perform(&mut self, action: Action) -> Option<Input> {
+    /// What the engine must hear at once as the answer, if anything. All that the kernel is asked of addresses is asked at
+    /// once, after what can be said meanwhile.
+    pub async fn perform(&mut self, actions: Vec<Action>) -> Vec<Input> {
+        let (mut installs, mut removals, mut inputs) = (Vec::new(), Vec::new(), Vec::new());
+        for action in actions {
+            match action {
+                Action::Install { vip, until, slack } => installs.push(Wanted { vip, until, slack }),
+                Action::Remove(vip) => removals.push(vip),
+                other => self.act(other),
+            }
+        }
+        if !removals.is_empty() {
+            inputs.push(Input::Removed(self.remove(&removals).await));
+        }
+        if !installs.is_empty() {
+            inputs.push(Input::Installed(self.install(&installs).await));
+        }
+        inputs
+    }
+
+    fn act(&mut self, action: Action) {
         match action {
-            Action::Send { to, message } => match codec::encode(&message, MAX_DATAGRAM) {
-                Ok(bytes) => drop(self.transport.datagram(to, bytes.into())),
-                Err(_) => drop(self.counters.oversize.fetch_add(1, Ordering::Relaxed)),
-            },
-            Action::Install { vip, until } => {
-                let ready = self.ask_face(vip, until);
-                let result = match ready {
-                    Ok(true) => self.install(vip, until).await,
-                    Ok(false) => return None, // its face will be here in a moment
-                    Err(reason) => Err(reason),
-                };
-                return Some(Input::Installed { vip, result });
-            }
+            Action::Send { to, message } => self.send(to, message),
             Action::Extend(ends) => self.extend(&ends),
+            Action::ExtendAll(until) => self.gates.keep(until),
             Action::Quiet(vip) => self.gates.quiet(&self.placed_of(vip)),
-            Action::Remove(vip) => {
-                let result = self.remove(vip).await;
-                return Some(Input::Removed { vip, result });
+            Action::Announce(vip) => {
+                let _span = tracing::debug_span!("announce").entered();
+                self.each_address(vip, &Neighbor::announce);
             }
-            Action::Announce(vip) => self.each_address(vip, &Neighbor::announce),
             Action::Verify { vip, what } => self.verifier.want(vip, what),
             Action::Probe(vip) => self.each_address(vip, &Neighbor::probe),
             Action::ProbeGateway => self.probe_gateway(),
             Action::Vrrp { vip, priority } => self.advertise(vip, priority),
             Action::Publish(record) => (self.work)(Work::Publish(record)),
             Action::SignVoters(set) => (self.work)(Work::Sign(set)),
-            Action::Dismiss(nodes) => (self.work)(Work::Dismiss(nodes)),
+            Action::Dismiss(nodes) => {
+                self.lists.forget(&nodes);
+                (self.work)(Work::Dismiss(nodes));
+            }
             Action::Remember(memory) => (self.work)(Work::Remember(memory)),
             Action::Changed(changed) => (self.work)(Work::Changed(changed)),
             Action::StoreVoters(signed) => (self.work)(Work::Store(signed)),
             Action::Log(event) if event.warning => tracing::warn!("{}", event.text),
             Action::Log(event) => tracing::info!("{}", event.text),
-            Action::Exit => {}
+            Action::Install { .. } | Action::Remove(_) | Action::Exit => {}
         }
-        None
+    }
+
+    fn send(&mut self, to: NodeId, message: Message) {
+        match self.lists.pack(to, message) {
+            Ok(Parcel::Datagram(bytes)) => drop(self.transport.datagram(to, bytes)),
+            Ok(Parcel::Stream(bytes)) => drop(self.transport.stream_to(to, bytes)),
+            Err(_) => drop(self.counters.oversize.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    /// What a member has sent.
+    pub fn read(&mut self, from: NodeId, bytes: &[u8]) -> Result<Message, Unread> {
+        self.lists.unpack(from, bytes)
     }
 
     /// True: there is nothing to wait for.
@@ -198,47 +239,101 @@ impl Ports {
                 if let Some(priority) = self.faces.held_back(vip) {
                     self.advertise(vip, priority);
                 }
-                self.install(vip, until).await
+                let wanted = Wanted { vip, until, slack: Duration::ZERO };
+                return Some(Input::Installed(self.install(&[wanted]).await));
             }
             Err(reason) => Err(reason),
         };
-        Some(Input::Installed { vip, result })
+        Some(Input::Installed(vec![(vip, result)]))
     }
 
-    async fn install(&mut self, id: VipId, until: Instant) -> Result<(), String> {
-        let Some((vip, _)) = self.place(id) else { return Err(GONE.into()) };
+    /// The addresses of these VIPs and their fences, in one go. One whose face is on its way gets its answer later.
+    async fn install(&mut self, wanted: &[Wanted]) -> Vec<(VipId, Result<(), String>)> {
+        let (mut results, mut wishes, mut gates) = (Vec::new(), Vec::new(), Vec::new());
+        for wanted in wanted {
+            let id = wanted.vip;
+            let ready = self.ask_face(id, wanted.until);
+            match ready.and_then(|ready| ready.then(|| self.wish(wanted)).transpose()) {
+                Ok(Some((wish, own))) => {
+                    gates.extend(own);
+                    wishes.push(wish);
+                }
+                Ok(None) => {}
+                Err(reason) => results.push((id, Err(reason))),
+            }
+        }
+        // First: from the moment that an address is there, the fence is to end it.
+        let opened = self.gates.open(gates).instrument(tracing::debug_span!("fence")).await;
+        if let Err(reason) = opened {
+            results.extend(wishes.into_iter().map(|wish| (wish.id, Err(reason.clone()))));
+            return results;
+        }
+        let known: Vec<Option<Installed>> = wishes.iter_mut().map(|wish| self.begin(wish)).collect();
+        let anew: Vec<bool> = known.iter().map(Option::is_none).collect();
+        let asked = wishes.iter().zip(known).map(|(wish, known)| match known {
+            Some(known) => netlink::Wish::Renew(known, wish.valid_for),
+            None => netlink::Wish::Add(&wish.addresses),
+        });
+        let asked = self.kernel.install(asked.collect()).instrument(tracing::debug_span!("netlink"));
+        let outcomes = match asked.await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                let failed = |wish: Wish| (wish.id, Err(error.to_string()));
+                results.extend(wishes.into_iter().map(failed));
+                return results;
+            }
+        };
+        for ((wish, anew), outcome) in wishes.into_iter().zip(anew).zip(outcomes) {
+            let id = wish.id;
+            let result = match outcome {
+                Ok(installed) => {
+                    self.installed(wish, anew, installed).await;
+                    Ok(())
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            results.push((id, result));
+        }
+        results
+    }
+
+    fn wish(&self, wanted: &Wanted) -> Result<(Wish, Vec<Gate>), String> {
+        let Wanted { vip: id, until, slack } = *wanted;
+        let (vip, _) = self.place(id).ok_or(GONE)?;
         let left = until.since(clock::now());
         if left.is_zero() {
             return Err("its lease ended before its address could be added".into());
         }
-        let (valid_for, gates) = (seconds(left), self.gates_of(vip, until));
+        let valid_for = seconds(left + slack);
         let addresses = self.seated(vip, valid_for);
         let places: Vec<_> = addresses.iter().map(|address| (address.ifindex, address.net)).collect();
-        let moved = self.placed.get(&id).is_none_or(|placed| placed.places != places);
-        if moved {
+        if self.placed.get(&id).is_none_or(|placed| placed.places != places) {
             self.warn_of_homeless(vip);
         }
-        // First: from the moment that the address is there, the fence is to end it.
-        self.gates.open(gates).await?;
-        let before = self.placed.insert(id, Placed { places, installed: None });
-        let (before, known) = before.map_or((None, None), |placed| (Some(placed.places), placed.installed));
-        let known = known.filter(|_| !moved);
-        let anew = known.is_none();
-        let installed = match known {
-            Some(known) => self.kernel.renew(&known, valid_for).await.map(|()| known),
-            None => self.kernel.add(&addresses).await,
-        };
-        let installed = installed.map_err(|error| error.to_string())?;
-        if let Some(placed) = self.placed.get_mut(&id) {
+        Ok((Wish { id, valid_for, addresses, places, before: None }, self.gates_of(vip, until)))
+    }
+
+    /// Notes where it will be; what is known to be there already, and needs only to be renewed.
+    fn begin(&mut self, wish: &mut Wish) -> Option<Installed> {
+        let placed = Placed { places: wish.places.clone(), installed: None };
+        let Placed { places, installed } = self.placed.insert(wish.id, placed)?;
+        if places != wish.places {
+            wish.before = Some(places);
+            return None;
+        }
+        installed
+    }
+
+    async fn installed(&mut self, wish: Wish, anew: bool, installed: Installed) {
+        if let Some(placed) = self.placed.get_mut(&wish.id) {
             placed.installed = Some(installed);
         }
-        if let Some(before) = before.filter(|_| moved) {
-            self.announce_late(id, &before);
+        if let Some(before) = wish.before {
+            self.announce_late(wish.id, &before);
         }
-        if let Some(vip) = self.vips.iter().find(|vip| vip.id == id) {
+        if let Some(vip) = self.vips.iter().find(|vip| vip.id == wish.id) {
             self.ways.tend(&self.kernel, vip, anew).await;
         }
-        Ok(())
     }
 
     /// Those whose interface is there, each where it belongs.
@@ -280,22 +375,27 @@ impl Ports {
         self.gates.extend(gates);
     }
 
-    async fn remove(&mut self, id: VipId) -> Result<(), String> {
-        self.verifier.forget(id);
-        let addrs = self.placed_of(id);
-        let Some(Placed { places, .. }) = self.placed.get(&id) else {
-            self.ways.remove(&self.kernel, id).await;
-            self.faces.remove(id);
-            return Ok(());
-        };
+    /// Their addresses, in one go: of all or, as far as it is known, of none.
+    async fn remove(&mut self, ids: &[VipId]) -> Vec<(VipId, Result<(), String>)> {
+        let addrs: Vec<IpAddr> = ids.iter().flat_map(|id| self.placed_of(*id)).collect();
         self.gates.close(&addrs);
-        self.ways.remove(&self.kernel, id).await;
+        for id in ids {
+            self.verifier.forget(*id);
+            self.ways.remove(&self.kernel, *id).await;
+        }
         // What an interface that is gone took along needs no removing.
-        self.kernel.delete(places).await.map_err(|error| error.to_string())?;
-        self.placed.remove(&id);
-        self.gates.forget(&addrs);
-        self.faces.remove(id);
-        Ok(())
+        let places = ids.iter().filter_map(|id| self.placed.get(id)).flat_map(|placed| &placed.places);
+        let places: Vec<(u32, IpNet)> = places.copied().collect();
+        let deleted = self.kernel.delete(&places).instrument(tracing::debug_span!("netlink")).await;
+        let result = deleted.map_err(|error| error.to_string());
+        if result.is_ok() {
+            self.gates.forget(&addrs);
+            for id in ids {
+                self.placed.remove(id);
+                self.faces.remove(*id);
+            }
+        }
+        ids.iter().map(|id| (*id, result.clone())).collect()
     }
 
     fn placed_of(&self, id: VipId) -> Vec<IpAddr> {
@@ -514,18 +614,24 @@ impl Ports {
     }
 
     pub fn all_interface_states(&self) -> Vec<Input> {
-        let interfaces = self.vips.iter().map(|vip| self.interface_state(vip));
-        interfaces.chain(self.routers.iter().map(|router| self.primary(router))).collect()
+        let interfaces = self.vips.iter().map(|vip| self.interface_state(vip)).collect();
+        let routers = self.routers.iter().map(|router| self.primary(router));
+        [Input::Interfaces(interfaces)].into_iter().chain(routers).collect()
     }
 
     fn interface_states(&self, name: &str) -> Vec<Input> {
         let there = |vip: &&Vip| vip.interface.as_deref() == Some(name);
-        let interfaces = self.vips.iter().filter(there).map(|vip| self.interface_state(vip));
+        let interfaces: Vec<_> =
+            self.vips.iter().filter(there).map(|vip| self.interface_state(vip)).collect();
+        if interfaces.is_empty() {
+            return Vec::new();
+        }
         let routers = self.routers.iter().filter(|router| there(&&router.vip));
-        interfaces.chain(routers.map(|router| self.primary(router))).collect()
+        let routers = routers.map(|router| self.primary(router));
+        [Input::Interfaces(interfaces)].into_iter().chain(routers).collect()
     }
 
-    fn interface_state(&self, vip: &Vip) -> Input {
+    fn interface_state(&self, vip: &Vip) -> (VipId, Result<MacAddr, String>) {
         let name = vip.interface.as_deref().unwrap_or("none");
         let state = match self.links.get(name) {
             None => Err(format!("interface {name} does not exist")),
@@ -534,7 +640,7 @@ impl Ports {
             Some(link) if !self.hears(name, link) => Err(format!("interface {name} cannot be listened to")),
             Some(Link { mac: Some(mac), .. }) => Ok(*mac),
         };
-        Input::Interface { vip: vip.id, state }
+        (vip.id, state)
     }
 
     /// Opens the packet sockets of an interface that VIPs are on.
@@ -573,16 +679,4 @@ fn is_on(vip: &Vip, name: &str) -> bool {
 /// The kernel counts in whole seconds; it is never told less than one.
 fn seconds(span: Duration) -> u32 {
     u32::try_from(span.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
-}
-
-/// What arrived as a datagram. A voter set is not the engine's business before its signature is checked.
-#[must_use]
-pub fn message(
-    bytes: &[u8],
-    verify: impl Fn(&SignedVoters) -> bool,
-) -> Option<Result<Message, SignedVoters>> {
-    match codec::decode(bytes).ok()? {
-        Message::Voters(signed) => verify(&signed).then_some(Err(signed)),
-        message => Some(Ok(message)),
-    }
 }

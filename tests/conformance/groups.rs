@@ -64,6 +64,7 @@ impl Node {
             voters_max: 3,
             strict_pair: false,
             gateway: false,
+            fenced: true,
             strict_health: true,
             vips: Vec::new(),
             routers: vec![router(V4, priorities[0], "10.0.0.100"), router(V6, priorities[1], "fd00::100")],
@@ -81,7 +82,7 @@ impl Node {
             told: Vec::new(),
         };
         for (vip, primary) in [(V4, "10.0.0.11"), (V6, "fe80::11")] {
-            node.feed(Input::Interface { vip, state: Ok(MacAddr([2; 6])) });
+            node.feed(Input::Interfaces(vec![(vip, Ok(MacAddr([2; 6])))]));
             node.feed(Input::Primary { vip, address: Some(primary.parse().unwrap()) });
         }
         node
@@ -96,12 +97,12 @@ impl Node {
                     Action::Install { vip, .. } => {
                         self.installed.push(vip);
                         self.installs += 1;
-                        inputs.push(Input::Installed { vip, result: Ok(()) });
+                        inputs.push(Input::Installed(vec![(vip, Ok(()))]));
                     }
                     Action::Changed(changed) => self.told.push(*changed),
                     Action::Remove(vip) => {
                         self.installed.retain(|other| *other != vip);
-                        inputs.push(Input::Removed { vip, result: Ok(()) });
+                        inputs.push(Input::Removed(vec![(vip, Ok(()))]));
                     }
                     _ => {}
                 }

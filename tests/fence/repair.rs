@@ -106,6 +106,11 @@ fn a_flushed_set_is_filled_by_the_next_renewal() {
         assert_eq!(run("nft list table netdev haclusterd").matches("elements").count(), 4);
         nft(&format!("add element netdev haclusterd lease4 {{ 10.9.0.7, {V4} }}"));
         assert!(!open().repaired);
+        let mut keep = || fence.keep(clock::now() + LONG).unwrap();
+        keep();
+        nft("flush set netdev haclusterd kept4");
+        assert!(!keep());
+        assert!(run("nft list set netdev haclusterd kept4").contains(V4));
     });
 }
 

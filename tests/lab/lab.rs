@@ -108,7 +108,10 @@ impl Lab {
         lab.nodes[0].start();
         lab.until("the first node answers", |lab| lab.nodes[0].ask("status").is_some());
         let (first, others) = lab.nodes.split_at_mut(1);
-        for (node, (role, priority)) in others.iter_mut().zip(roles[1..].iter().zip([100, 90, 80, 70])) {
+        for (node, (role, priority)) in others
+            .iter_mut()
+            .zip(roles[1..].iter().zip((5..=100).rev().step_by(10).chain(std::iter::repeat(5))))
+        {
             node.join(&first[0], priority, role);
             node.start();
         }

@@ -132,7 +132,7 @@ fn late(answer: &mut Answer, asked: Instant, memory: &Memory) {
 
 /// M7: the host's own grant is enough, so whatever another voter says is a second one.
 fn agree(answer: &mut Answer, memory: &Memory) {
-    for verdict in &mut answer.verdicts {
+    for verdict in Arc::make_mut(&mut answer.verdicts) {
         verdict.grant = if memory.wants.is_some() { Grant::Granted } else { Grant::Free };
         verdict.term = memory.wants.unwrap_or(verdict.term);
     }

@@ -35,11 +35,19 @@ const LEFT_OUT: [(&str, &[&str]); 9] = [
             "voters",
             "published",
             "next_housekeeping",
+            // All peers vote.
+            "next_idle_advert",
+            // Made from the rest, or made anew when `moved` or `stale` says so.
+            "view",
+            "well",
+            "bids",
+            "soonest",
+            "fenced",
             "gateway_at",
             "gateway_probed",
         ],
     ),
-    ("VipState", &["config", "interface", "owner", "owner_since", "until", "deadline"]),
+    ("VipState", &["config", "interface", "owner", "owner_since", "until", "deadline", "lapse"]),
     ("Peer", &["record", "since", "was_alive"]),
     ("Owner", &["since"]),
     // How often an address was announced.

@@ -165,6 +165,7 @@ fn engine(at: usize, run: u64, timers: Timers, now: Instant) -> Engine {
         voters_max: HOSTS,
         strict_pair: false,
         gateway: false,
+        fenced: true,
         strict_health: true,
         vips: vec![vip],
         routers: Vec::new(),
@@ -332,7 +333,7 @@ impl World {
         let flight = self.flight.clone();
         if at != WITNESS {
             let state = Ok(MacAddr([2, 0, 0, 0, 0, u8::try_from(at).unwrap()]));
-            self.feed(at, Input::Interface { vip: VIP, state });
+            self.feed(at, Input::Interfaces(vec![(VIP, state)]));
             self.set_nginx(at, self.hosts[at].nginx);
         }
         for other in (0..HOSTS).filter(|other| *other != at) {
@@ -400,14 +401,18 @@ impl World {
                 match action {
                     Action::Send { to, message } => self.send(at, to, message),
                     Action::Extend(ends) => self.host(at).kernel = ends.first().map(|(_, until)| *until),
+                    Action::ExtendAll(until) => {
+                        let kernel = &mut self.host(at).kernel;
+                        *kernel = kernel.map(|_| until);
+                    }
                     Action::Remember(memory) => self.host(at).legacy = Some(*memory),
-                    Action::Install { vip, until } => {
+                    Action::Install { vip, until, .. } => {
                         self.host(at).kernel = Some(until);
-                        todo.push_back(Input::Installed { vip, result: Ok(()) });
+                        todo.push_back(Input::Installed(vec![(vip, Ok(()))]));
                     }
                     Action::Remove(vip) => {
                         self.host(at).kernel = None;
-                        todo.push_back(Input::Removed { vip, result: Ok(()) });
+                        todo.push_back(Input::Removed(vec![(vip, Ok(()))]));
                     }
                     Action::Log(event) => self.said.push((at, event.text)),
                     _ => {}

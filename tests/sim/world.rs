@@ -230,7 +230,7 @@ impl World {
         let vips = self.vips().into_iter().map(|id| VipConfig {
             id,
             name: format!("vip{}", id.0),
-            addresses: vec![haclusterd_proto::AddrId(u32::try_from(id.0).unwrap())],
+            addresses: vec![haclusterd_proto::AddrId(id.0)],
             preempt: self.plan.preempt,
             preempt_delay: Duration::ZERO,
             announce_refresh: Duration::from_secs(30),
@@ -244,6 +244,7 @@ impl World {
             voters_max: 3,
             strict_pair: self.plan.strict_pair,
             gateway: false,
+            fenced: true,
             strict_health: self.plan.strict_health,
             vips: vips.collect(),
             routers: Vec::new(),
@@ -338,7 +339,7 @@ impl World {
         self.hosts[at].link = up;
         let state = if up { Ok(mac(at)) } else { Err("eth0 is down".to_string()) };
         for vip in self.vips() {
-            self.feed(at, Input::Interface { vip, state: state.clone() });
+            self.feed(at, Input::Interfaces(vec![(vip, state.clone())]));
         }
     }
 
@@ -467,24 +468,28 @@ impl World {
     fn perform(&mut self, at: usize, action: Action) {
         match action {
             Action::Send { to, message } => self.send(at, to, message),
-            Action::Install { vip, until } => {
+            Action::Install { vip, until, slack } => {
                 self.open(at, vip, until);
                 // Whole seconds, and up to 0.6 s more.
-                let left = until.since(self.local(at));
+                let left = until.since(self.local(at)) + slack;
                 let late = Duration::from_millis(self.rng.u64(0..600));
                 let end = self.local(at) + Duration::from_secs(left.as_millis().div_ceil(1000) as u64) + late;
                 self.hosts[at].kernel.insert(vip, end);
                 let when = self.real(at, end);
                 self.at(when, Happening::Expire(at));
                 let delay = self.rng.u64(30..300);
-                self.soon(at, delay, Input::Installed { vip, result: Ok(()) });
+                self.soon(at, delay, Input::Installed(vec![(vip, Ok(()))]));
+            }
+            Action::ExtendAll(until) => {
+                let open: Vec<VipId> = self.hosts[at].gate.keys().copied().collect();
+                open.into_iter().for_each(|vip| self.open(at, vip, until));
             }
             Action::Extend(ends) => ends.into_iter().for_each(|(vip, until)| self.open(at, vip, until)),
             Action::Remove(vip) => {
                 self.hosts[at].gate.remove(&vip);
                 self.hosts[at].kernel.remove(&vip);
                 let delay = self.rng.u64(30..300);
-                self.soon(at, delay, Input::Removed { vip, result: Ok(()) });
+                self.soon(at, delay, Input::Removed(vec![(vip, Ok(()))]));
             }
             Action::Probe(vip) => self.probe(at, vip),
             Action::Publish(record) => {

@@ -8,7 +8,7 @@ use crate::engine::{Action, Config, Input};
 use crate::io::journal::Header;
 use haclusterd_proto::cluster::{Message, VoterSet};
 use haclusterd_proto::control::VoterRequest;
-use haclusterd_proto::{NodeId, VipId};
+use haclusterd_proto::{MacAddr, NodeId, VipId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who is called how.
@@ -93,10 +93,15 @@ impl Book {
             Input::Connected(node) => format!("connected to {}", self.node(*node)),
             Input::Member(record) => format!("record of {}", record.name),
             Input::Check { name, part, outcome } => check(name, part, outcome),
-            Input::Interface { vip, state: Ok(mac) } => format!("{}: interface {mac}", self.vip(*vip)),
-            Input::Interface { vip, state: Err(why) } => format!("{}: {why}", self.vip(*vip)),
-            Input::Installed { vip, result } => format!("{}: {}", self.vip(*vip), done("installed", result)),
-            Input::Removed { vip, result } => format!("{}: {}", self.vip(*vip), done("removed", result)),
+            Input::Interfaces(all) => {
+                let one = |(vip, state): &(VipId, Result<MacAddr, String>)| match state {
+                    Ok(mac) => format!("{}: interface {mac}", self.vip(*vip)),
+                    Err(why) => format!("{}: {why}", self.vip(*vip)),
+                };
+                all.iter().map(one).collect::<Vec<_>>().join(", ")
+            }
+            Input::Installed(all) => self.each(all, "installed"),
+            Input::Removed(all) => self.each(all, "removed"),
             Input::AddressLost(vip) => format!("{} lost its address", self.vip(*vip)),
             Input::Claim { vip, mac } => format!("{mac} answers for {}", self.vip(*vip)),
             Input::Vrrp(heard) => {
@@ -125,7 +130,7 @@ impl Book {
             Action::Send { to, message } => {
                 (None, true, format!("{} to {}", message_kind(message), self.node(*to)))
             }
-            Action::Install { vip, until } => {
+            Action::Install { vip, until, .. } => {
                 let renewal = !self.installed.insert(*vip);
                 let what = if renewal { "renew" } else { "install" };
                 (Some(*vip), renewal, format!("{what} {}", self.until(*vip, *until)))
@@ -135,6 +140,7 @@ impl Book {
                     fences.iter().map(|(vip, until)| self.until(*vip, *until)).collect();
                 (None, true, format!("keep open {}", fences.join(" and ")))
             }
+            Action::ExtendAll(until) => (None, true, format!("keep all open {}", self.time(*until))),
             Action::Quiet(vip) => {
                 (Some(*vip), false, format!("take no new connections for {}", self.vip(*vip)))
             }
@@ -173,6 +179,11 @@ impl Book {
             Action::Exit => (None, false, "exit".into()),
         };
         Said { vip, routine, text }
+    }
+
+    fn each(&self, all: &[(VipId, Result<(), String>)], verb: &str) -> String {
+        let each = all.iter().map(|(vip, result)| format!("{}: {}", self.vip(*vip), done(verb, result)));
+        each.collect::<Vec<_>>().join(", ")
     }
 
     fn until(&self, vip: VipId, until: Instant) -> String {

@@ -21,7 +21,7 @@ use std::net::IpAddr;
 
 const NAME: &str = "haclusterd-deaf";
 /// After the fence's own.
-const HOOK: Hook = Hook { name: "ingress", number: 0, priority: -900, step: INGRESS_STEP, rules: &[] };
+const HOOK: Hook = Hook { name: "ingress", number: 0, priority: -900, step: INGRESS_STEP, places: &[] };
 
 const NEXT_HEADER: u32 = 6;
 const TYPE: u32 = 40;

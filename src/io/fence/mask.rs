@@ -23,7 +23,7 @@ use std::net::IpAddr;
 
 const NAME: &str = "haclusterd-mask";
 /// Before the fence's own.
-const HOOK: Hook = Hook { name: "egress", number: 1, priority: 900, step: EGRESS_STEP, rules: &[] };
+const HOOK: Hook = Hook { name: "egress", number: 1, priority: 900, step: EGRESS_STEP, places: &[] };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mask {

@@ -1,6 +1,6 @@
 //! What the chains of an interface hold: which packets have to do with an address, and what becomes of them.
 
-use super::table::{Family, NAME, Set, TABLE};
+use super::table::{ALIVE, Family, NAME, Set, TABLE};
 use super::wire::{APPEND, Batch, Bytes, CREATE};
 use haclusterd_proto::MacAddr;
 use std::net::IpAddr;
@@ -10,11 +10,13 @@ const NEW_RULE: u8 = 6;
 const ARP: u16 = 0x0806;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
+/// Of the packets that may have an address that is fenced.
+pub const ETHERTYPES: [u16; 3] = [ARP, IPV4, IPV6];
 
-/// Drops packets by their address. All places count from the network header.
-pub struct Rule {
-    /// Which of those packets.
-    drops: Drops,
+/// Where packets of a kind have an address that may be fenced. All places count from the network header.
+pub struct Place {
+    /// The chain that judges packets whose address has no open gate of its own.
+    pub judge: &'static str,
     ethertype: u16,
     /// Bytes that must be so: where, and which.
     bytes: &'static [(u32, u8)],
@@ -22,37 +24,58 @@ pub struct Rule {
     family: Family,
 }
 
-enum Drops {
-    /// All whose address is guarded and has no open gate.
-    Fenced,
-    /// Those that open a connection with an address that takes none any more.
-    Opening,
-}
-use Drops::{Fenced, Opening};
-
-pub const INGRESS: &[Rule] = &[
-    Rule { drops: Fenced, ethertype: IPV4, bytes: &[], address_at: DESTINATION.0, family: Family::V4 },
-    Rule { drops: Fenced, ethertype: IPV6, bytes: &[], address_at: DESTINATION.1, family: Family::V6 },
-    Rule { drops: Opening, ethertype: IPV4, bytes: &[], address_at: DESTINATION.0, family: Family::V4 },
-    Rule { drops: Opening, ethertype: IPV6, bytes: &[], address_at: DESTINATION.1, family: Family::V6 },
+pub const INGRESS: &[Place] = &[
+    Place { judge: "to4", ethertype: IPV4, bytes: &[], address_at: DESTINATION.0, family: Family::V4 },
+    Place { judge: "to6", ethertype: IPV6, bytes: &[], address_at: DESTINATION.1, family: Family::V6 },
 ];
 
-pub const EGRESS: &[Rule] = &[
-    Rule { drops: Fenced, ethertype: ARP, bytes: &[], address_at: 14, family: Family::V4 },
-    Rule { drops: Fenced, ethertype: IPV4, bytes: &[], address_at: SOURCE.0, family: Family::V4 },
-    Rule { drops: Fenced, ethertype: IPV6, bytes: &[], address_at: SOURCE.1, family: Family::V6 },
-    Rule { drops: Fenced, ethertype: IPV6, bytes: ADVERTISEMENT, address_at: 48, family: Family::V6 },
+pub const EGRESS: &[Place] = &[
+    Place { judge: "arp", ethertype: ARP, bytes: &[], address_at: 14, family: Family::V4 },
+    Place { judge: "from4", ethertype: IPV4, bytes: &[], address_at: SOURCE.0, family: Family::V4 },
+    Place { judge: "from6", ethertype: IPV6, bytes: &[], address_at: SOURCE.1, family: Family::V6 },
+    Place { judge: "na", ethertype: IPV6, bytes: ADVERTISEMENT, address_at: 48, family: Family::V6 },
 ];
 
 /// By its target. Its source is the same address when it is ours or the kernel's, but another in a proxy's.
 const ADVERTISEMENT: &[(u32, u8)] = &[(6, 58), (40, 136)];
 
-impl Rule {
-    pub fn add(&self, batch: &mut Batch, chain: &str) {
-        add(batch, NAME, chain, |list| self.expressions(list));
+impl Place {
+    /// A guarded address whose own gate is not open is for the judge.
+    pub fn fence(&self, batch: &mut Batch, chain: &str) {
+        add(batch, NAME, chain, |list| self.fenced(list));
     }
 
-    fn expressions(&self, list: &mut Bytes) {
+    /// What opens a connection with an address that takes none any more is dropped.
+    pub fn refuse(&self, batch: &mut Batch, chain: &str) {
+        add(batch, NAME, chain, |list| {
+            self.load_address(list);
+            listed(list, Set::Quiet.name(self.family));
+            opens_connection(list);
+            decide(list, DROP);
+        });
+    }
+
+    /// The judge: whose gate is kept open with all others passes, as long as they are.
+    pub fn judge(&self, batch: &mut Batch) {
+        add(batch, NAME, self.judge, |list| {
+            load_ethertype(list);
+            listed(list, ALIVE);
+            load(list, self.address_at, self.family.length());
+            listed(list, Set::Kept.name(self.family));
+            decide(list, RETURN);
+        });
+        add(batch, NAME, self.judge, |list| decide(list, DROP));
+    }
+
+    fn fenced(&self, list: &mut Bytes) {
+        self.load_address(list);
+        listed(list, Set::Guard.name(self.family));
+        not_listed(list, Set::Lease.name(self.family));
+        jump(list, self.judge);
+    }
+
+    /// Ends the rule for all other packets.
+    fn load_address(&self, list: &mut Bytes) {
         load_ethertype(list);
         equals(list, &self.ethertype.to_be_bytes());
         for &(at, byte) in self.bytes {
@@ -60,17 +83,6 @@ impl Rule {
             equals(list, &[byte]);
         }
         load(list, self.address_at, self.family.length());
-        match self.drops {
-            Fenced => {
-                listed(list, Set::Guard.name(self.family));
-                not_listed(list, Set::Lease.name(self.family));
-            }
-            Opening => {
-                listed(list, Set::Quiet.name(self.family));
-                opens_connection(list);
-            }
-        }
-        drop_packet(list);
     }
 }
 
@@ -240,17 +252,36 @@ fn look_up(lookup: &mut Bytes, set: &str) {
     lookup.number(FROM, REGISTER).text(SET, set);
 }
 
+const DROP: i32 = 0;
+const RETURN: i32 = -5;
+const JUMP: i32 = -3;
+
 pub fn drop_packet(list: &mut Bytes) {
+    decide(list, DROP);
+}
+
+fn decide(list: &mut Bytes, code: i32) {
+    verdict(list, code, None);
+}
+
+fn jump(list: &mut Bytes, chain: &str) {
+    verdict(list, JUMP, Some(chain));
+}
+
+fn verdict(list: &mut Bytes, code: i32, chain: Option<&str>) {
     const TO: u16 = 1;
     const DATA: u16 = 2;
     const VERDICT: u16 = 2;
     const CODE: u16 = 1;
+    const CHAIN: u16 = 2;
     const VERDICT_REGISTER: u32 = 0;
-    const DROP: u32 = 0;
     expression(list, "immediate", |immediate| {
         immediate.number(TO, VERDICT_REGISTER).nest(DATA, |data| {
             data.nest(VERDICT, |verdict| {
-                verdict.number(CODE, DROP);
+                verdict.number(CODE, code.cast_unsigned());
+                if let Some(chain) = chain {
+                    verdict.text(CHAIN, chain);
+                }
             });
         });
     });
@@ -260,7 +291,7 @@ pub fn drop_packet(list: &mut Bytes) {
 mod tests {
     use super::*;
 
-    /// As nft 1.0.6 sends them for `ip daddr @guard4 ip daddr != @lease4 drop`, but that it loads the address twice
+    /// As nft 1.0.6 sends them for `ip daddr @guard4 ip daddr != @lease4 jump to4`, but that it loads the address twice
     /// and adds the numbers of the sets.
     #[cfg(target_endian = "little")]
     #[test]
@@ -272,10 +303,10 @@ mod tests {
                       28000180 0b000100 6c6f6f6b75700000 18000280 08000200 00000001 0b000100 6775617264340000
                       30000180 0b000100 6c6f6f6b75700000 20000280 08000200 00000001 0b000100 6c65617365340000
                       08000500 00000001
-                      30000180 0e000100 696d6d656469617465000000
-                      1c000280 08000100 00000000 10000280 0c000280 08000100 00000000";
+                      38000180 0e000100 696d6d656469617465000000
+                      24000280 08000100 00000000 18000280 14000280 08000100 fffffffd 08000200 746f3400";
         let mut list = Bytes::default();
-        INGRESS[0].expressions(&mut list);
+        INGRESS[0].fenced(&mut list);
         let wanted: String = wanted.split_whitespace().collect();
         assert_eq!(data_encoding::HEXLOWER.encode(list.as_ref()), wanted);
     }

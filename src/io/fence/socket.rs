@@ -4,7 +4,7 @@
 use super::wire::{self, Batch, Bytes, Says};
 use netlink_sys::{Socket as Netlink, SocketAddr};
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_send_buffer_size_force, set_socket_timeout};
 use rustix::net::{RecvFlags, netdevice, recv};
 use std::io;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use std::time::Duration;
 const NETLINK_NETFILTER: isize = 12;
 /// An answer that has not come by now was lost.
 pub const ANSWER_WITHIN: Duration = Duration::from_millis(200);
+/// A transaction is one message: some 270 bytes for each address.
+const TRANSACTION: usize = 4 * 1024 * 1024;
 /// The kernel's datagrams are at most 32 KiB.
 const BUFFER: usize = 64 * 1024;
 /// A list longer than this is none of ours: two chains and seven rules an interface.
@@ -56,6 +58,8 @@ impl Socket {
         netlink.set_cap_ack(true)?;
         netlink.set_ext_ack(true)?;
         set_socket_timeout(&netlink, Timeout::Recv, Some(ANSWER_WITHIN))?;
+        // Where that is not allowed, the usual size has room for some hundred addresses.
+        let _ = set_socket_send_buffer_size_force(&netlink, TRANSACTION);
         Ok(Socket { netlink, sequence: 1, buffer: vec![0; BUFFER].into() })
     }
 

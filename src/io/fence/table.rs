@@ -2,28 +2,35 @@
 //!
 //! ```text
 //! table netdev haclusterd {
-//!     set guard4 { type ipv4_addr; flags timeout; }           (and guard6, lease4, lease6, quiet4, quiet6)
+//!     set guard4 { type ipv4_addr; flags timeout; }           (and guard6, lease4, lease6, quiet4, quiet6, kept4, kept6)
+//!     set alive { type ether_type; flags timeout; }
+//!     chain to4 {
+//!         meta protocol @alive ip daddr @kept4 return
+//!         drop
+//!     }                                                       (and to6, arp, from4, from6, na)
 //!     chain ingress-2 {
 //!         type filter hook ingress device "eth0" priority -1000; policy accept;
-//!         ip daddr @guard4 ip daddr != @lease4 drop
-//!         ip6 daddr @guard6 ip6 daddr != @lease6 drop
-//!         ip daddr @quiet4 tcp flags & (syn | ack) == syn drop
-//!         ip6 daddr @quiet6 tcp flags & (syn | ack) == syn drop
+//!         ip daddr @quiet4 tcp flags & (syn | ack) == syn drop        (and the same of IPv6)
+//!         ip daddr @guard4 ip daddr != @lease4 jump to4
+//!         ip6 daddr @guard6 ip6 daddr != @lease6 jump to6
 //!     }
 //!     chain egress-2 {
 //!         type filter hook egress device "eth0" priority 1000; policy accept;
-//!         arp saddr ip @guard4 arp saddr ip != @lease4 drop
-//!         ip saddr @guard4 ip saddr != @lease4 drop
-//!         ip6 saddr @guard6 ip6 saddr != @lease6 drop
-//!         (a neighbour advertisement's target) @guard6 (the target) != @lease6 drop
+//!         arp saddr ip @guard4 arp saddr ip != @lease4 jump arp
+//!         ip saddr @guard4 ip saddr != @lease4 jump from4
+//!         ip6 saddr @guard6 ip6 saddr != @lease6 jump from6
+//!         (a neighbour advertisement's target) @guard6 (the target) != @lease6 jump na
 //!     }
 //! }
 //! ```
 //! Neither ARP nor neighbour solicitations are dropped when they come in: they tell of rivals, and what the kernel
 //! answers to them is dropped when it goes out. Ingress is the first to look at a packet and egress the last, so that
 //! nobody's rewriting of addresses lies between.
+//!
+//! A gate is an address in a lease set, which times out. Gates that are always open until the same moment are kept instead:
+//! what times out for them is `alive`, so that a renewal costs the same for one and for a thousand.
 
-use super::rules::{self, Rule};
+use super::rules::{self, Place};
 use super::socket::{Refusal, Socket};
 use super::wire::{self, Batch, Bytes, CREATE};
 use rustix::io::Errno;
@@ -59,7 +66,12 @@ pub enum Set {
     Lease,
     /// Addresses that take no new connections.
     Quiet,
+    /// Gates that are open as long as [`ALIVE`] has elements.
+    Kept,
 }
+
+/// The ethertypes of packets that pass the gates that are [`Set::Kept`]: all of them, or none.
+pub const ALIVE: &str = "alive";
 
 impl Set {
     pub fn name(self, family: Family) -> &'static str {
@@ -70,6 +82,8 @@ impl Set {
             (Set::Lease, Family::V6) => "lease6",
             (Set::Quiet, Family::V4) => "quiet4",
             (Set::Quiet, Family::V6) => "quiet6",
+            (Set::Kept, Family::V4) => "kept4",
+            (Set::Kept, Family::V6) => "kept6",
         }
     }
 }
@@ -101,12 +115,13 @@ pub struct Hook {
     pub number: u32,
     pub priority: i32,
     pub step: &'static str,
-    pub rules: &'static [Rule],
+    pub places: &'static [Place],
 }
 
+const INGRESS: u32 = 0;
 const HOOKS: [Hook; 2] = [
-    Hook { name: "ingress", number: 0, priority: -1000, step: INGRESS_STEP, rules: rules::INGRESS },
-    Hook { name: "egress", number: 1, priority: 1000, step: EGRESS_STEP, rules: rules::EGRESS },
+    Hook { name: "ingress", number: INGRESS, priority: -1000, step: INGRESS_STEP, places: rules::INGRESS },
+    Hook { name: "egress", number: 1, priority: 1000, step: EGRESS_STEP, places: rules::EGRESS },
 ];
 
 /// Removes the table if there is one: only what exists can be deleted, so it is made first.
@@ -120,11 +135,28 @@ pub fn remove(batch: &mut Batch) {
 /// The table with empty sets and without chains, where there is none.
 pub fn make(batch: &mut Batch) {
     new_table(batch);
-    for set in [Set::Guard, Set::Lease, Set::Quiet] {
+    for set in [Set::Guard, Set::Lease, Set::Quiet, Set::Kept] {
         for family in Family::BOTH {
-            new_set(batch, set, family);
+            // nft's numbers for its types, which the kernel keeps for it.
+            let key_type = if family == Family::V4 { 7 } else { 8 };
+            let id = 1 + set as u32 * 2 + family as u32;
+            new_set(batch, set.name(family), id, key_type, family.length());
         }
     }
+    const ETHERTYPE: u32 = 10;
+    new_set(batch, ALIVE, 100, ETHERTYPE, 2);
+    for place in rules::INGRESS.iter().chain(rules::EGRESS) {
+        judge(batch, place.judge);
+        place.judge(batch);
+    }
+}
+
+/// A chain that packets come to only from another.
+fn judge(batch: &mut Batch, name: &str) {
+    const CHAIN_NAME: u16 = 3;
+    batch.add(NEW_CHAIN, CREATE, "make a chain", |new| {
+        new.text(TABLE, NAME).text(CHAIN_NAME, name);
+    });
 }
 
 /// Both chains of one interface, with their rules.
@@ -132,9 +164,10 @@ pub fn hook(batch: &mut Batch, ifindex: u32, device: &str) {
     for hook in &HOOKS {
         let chain = format!("{}-{ifindex}", hook.name);
         new_chain(batch, NAME, hook, &chain, device);
-        for rule in hook.rules {
-            rule.add(batch, &chain);
+        if hook.number == INGRESS {
+            hook.places.iter().for_each(|place| place.refuse(batch, &chain));
         }
+        hook.places.iter().for_each(|place| place.fence(batch, &chain));
     }
 }
 
@@ -155,22 +188,20 @@ fn new_table(batch: &mut Batch) {
     });
 }
 
-fn new_set(batch: &mut Batch, set: Set, family: Family) {
+fn new_set(batch: &mut Batch, name: &str, id: u32, key_type: u32, key_length: u32) {
     const SET_NAME: u16 = 2;
     const FLAGS: u16 = 3;
     const KEY_TYPE: u16 = 4;
     const KEY_LENGTH: u16 = 5;
     const ID: u16 = 10;
     const TIMEOUT: u32 = 0x10;
-    // nft's numbers for its types, which the kernel keeps for it.
-    let key_type = if family == Family::V4 { 7 } else { 8 };
     batch.add(NEW_SET, CREATE, "make a set whose elements time out", |new| {
         new.text(TABLE, NAME)
-            .text(SET_NAME, set.name(family))
+            .text(SET_NAME, name)
             .number(FLAGS, TIMEOUT)
             .number(KEY_TYPE, key_type)
-            .number(KEY_LENGTH, family.length())
-            .number(ID, 1 + set as u32 * 2 + family as u32);
+            .number(KEY_LENGTH, key_length)
+            .number(ID, id);
     });
 }
 

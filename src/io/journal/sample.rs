@@ -42,6 +42,7 @@ fn config() -> Config {
         earlier_lease: Duration::ZERO,
         voters_max: 3,
         gateway: false,
+        fenced: true,
         strict_health: true,
         strict_pair: false,
         vips: vec![vip],
@@ -64,7 +65,7 @@ pub fn run(path: &Path) -> usize {
     recorder.begin(&header());
     let mut engine = header().engine();
     let mut todo = VecDeque::from([
-        Input::Interface { vip: WEB, state: Ok(MacAddr([2, 0, 0, 0, 0, 1])) },
+        Input::Interfaces(vec![(WEB, Ok(MacAddr([2, 0, 0, 0, 0, 1])))]),
         Input::Check { name: "nginx".into(), part: String::new(), outcome: Outcome::Pass },
     ]);
     let (mut now, mut inputs) = (STARTED, 0);
@@ -86,7 +87,7 @@ fn feed(recorder: &mut Recorder, engine: &mut Engine, input: Input, now: Instant
     let actions = engine.handle(input, now);
     recorder.actions(&actions);
     let answer = |action| match action {
-        Action::Install { vip, .. } => Some(Input::Installed { vip, result: Ok(()) }),
+        Action::Install { vip, .. } => Some(Input::Installed(vec![(vip, Ok(()))])),
         _ => None,
     };
     actions.into_iter().filter_map(answer).collect()

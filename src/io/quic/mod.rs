@@ -210,11 +210,21 @@ impl Transport {
     /// Never blocks and never dials. False if there is no connection, its queue is full, or it is too much.
     #[must_use]
     pub fn stream(&self, to: SocketAddr, bytes: Vec<u8>) -> bool {
+        self.send_stream(self.0.links.to_addr(to), bytes)
+    }
+
+    /// The same to a member.
+    #[must_use]
+    pub fn stream_to(&self, node: NodeId, bytes: Vec<u8>) -> bool {
+        self.send_stream(self.0.links.to_node(node), bytes)
+    }
+
+    fn send_stream(&self, link: Option<link::Link>, bytes: Vec<u8>) -> bool {
         let tally = &self.0.tally;
         if bytes.len() > STREAM_MAX {
             return tally.oversize.add();
         }
-        match self.0.links.to_addr(to) {
+        match link {
             Some(link) if link.outbox.try_send(link::Outgoing::Message(bytes)).is_ok() => true,
             _ => tally.streams_dropped.add(),
         }

@@ -6,7 +6,9 @@
 //! always to the host that has the VIP. A client asks the VIP each millisecond over a new connection; the switch asks
 //! all hosts each 5 ms, past all cuts, who has it.
 
+mod course;
 mod fault;
+mod scale;
 mod system;
 mod table;
 
@@ -35,7 +37,7 @@ const MARK: &str = "RUN ";
 /// A thousand requests a second.
 const PACE: Duration = Duration::from_millis(1);
 /// What a client sees before a fault, and after another host has the VIP.
-const AROUND: Duration = Duration::from_millis(150);
+const AROUND: Duration = Duration::from_millis(80);
 /// An answer that takes longer was waited for.
 const DELAYED: Duration = Duration::from_millis(50);
 const LIMIT: Duration = Duration::from_secs(20);

@@ -7,7 +7,7 @@ mod faults;
 mod journal;
 pub mod packet;
 mod plan;
-mod question;
+pub mod question;
 mod report;
 pub mod wire;
 
