@@ -1,5 +1,5 @@
 # The one list of commands. `make test` is what CI runs.
-.PHONY: demo test fmt lint unit sim model lab lab-nemesis lab-nginx lab-vrrp bench bench-quick bench-course bench-scale bench-announce mutations fuzz deny
+.PHONY: demo test fmt lint unit sim model lab lab-nemesis lab-nginx lab-vrrp bench bench-quick bench-course bench-scale bench-hot bench-announce mutations fuzz deny
 
 CARGO ?= cargo
 
@@ -63,6 +63,10 @@ bench-course bench-scale:
 	$(CARGO) build --release --locked --bin haclusterd
 	LAB_HACLUSTERD=$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/haclusterd \
 	$(CARGO) test --locked --test lab $(if $(filter bench-course,$@),bench::course,bench::scale) -- --ignored --nocapture
+
+# The pieces that run for every packet, and what they allocate.
+bench-hot:
+	$(CARGO) bench --locked --bench hot --bench rest
 
 # How soon neighbours' caches follow the VIP, with and without asking each of them, while frames are lost.
 bench-announce:
