@@ -29,6 +29,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use tracing_appender::non_blocking::NonBlockingBuilder;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -222,9 +223,13 @@ fn run(args: RunArgs, paths: &Paths) -> u8 {
     }
 }
 
+/// Lines that wait to be written: a few for each VIP that may move at once. Room for all of them is taken at the start.
+const LOG_LINES: usize = 8192;
+
 /// Log lines go through a bounded queue: a reader that is stuck costs lines, never an advert.
 fn start_log() -> tracing_appender::non_blocking::WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let queue = NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES);
+    let (writer, guard) = queue.finish(std::io::stderr());
     let filter = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| {
         let quiet = [
             ("quinn", LevelFilter::WARN),
