@@ -37,8 +37,8 @@ const MARKS: [(Side, &str, &str); 8] = [
     (Old, "handed over", "decide: the VIP is given up"),
     (Old, "netlink: close", "the address is off the old host"),
     (New, "taken, term", "decide: a majority has granted it"),
-    (New, "install:fence: close", "the fence is open"),
-    (New, "install:netlink: close", "the address is on the new host"),
+    (New, "fence: close", "the fence is open"),
+    (New, "netlink: close", "the address is on the new host"),
     (New, "announce: close", "it is announced"),
     (New, "", "the client is answered"),
 ];
@@ -84,6 +84,12 @@ fn round(lab: &mut Lab, strike: Strike, back: Strike) -> Vec<(usize, f64)> {
     let mut seen = Vec::new();
     for (mark, (side, text, _)) in MARKS.iter().enumerate() {
         let at = match (text.is_empty(), side) {
+            // Who is cut off has nothing to say.
+            (_, Old)
+                if first(&lab.nodes[owner - 1].log()[logged[owner - 1]..], MARKS[0].1, wall).is_none() =>
+            {
+                None
+            }
             (true, _) => answered.map(|at| (at - struck).as_secs_f64() * 1000.0),
             (false, side) => (1..=HOSTS)
                 .filter(|host| (*host == owner) == matches!(side, Old))
