@@ -56,10 +56,7 @@ pub enum Unread {
 
 impl Lists {
     pub fn pack(&mut self, to: NodeId, mut message: Message) -> Result<Parcel, EncodeError> {
-        if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&to) {
-            self.peers.clear();
-        }
-        let peer = self.peers.entry(to).or_default();
+        let peer = peer(&mut self.peers, to);
         let list = match &mut message {
             Message::Advert(advert) => leave_out(&mut advert.bids, &mut self.advertised, peer.has.bids)?,
             Message::Answer(answer) => {
@@ -76,10 +73,7 @@ impl Lists {
 
     pub fn unpack(&mut self, from: NodeId, bytes: &[u8]) -> Result<Message, Unread> {
         let Packet { have, list, mut message } = codec::decode(bytes)?;
-        if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&from) {
-            return Ok(message);
-        }
-        let peer = self.peers.entry(from).or_default();
+        let peer = peer(&mut self.peers, from);
         peer.has = have;
         if list.is_some() || bytes.len() > LONG {
             match &mut message {
@@ -94,6 +88,14 @@ impl Lists {
     pub fn forget(&mut self, nodes: &[NodeId]) {
         nodes.iter().for_each(|node| drop(self.peers.remove(node)));
     }
+}
+
+/// One too many, and all are forgotten: what was known of each costs one message that counts as lost.
+fn peer(peers: &mut BTreeMap<NodeId, Peer>, node: NodeId) -> &mut Peer {
+    if peers.len() >= MAX_PEERS && !peers.contains_key(&node) {
+        peers.clear();
+    }
+    peers.entry(node).or_default()
 }
 
 impl Peer {
@@ -229,6 +231,22 @@ mod tests {
         a.unpack(B, &bytes(restarted.pack(A, advert(&bids(1, 1))).unwrap())).unwrap();
         let whole = a.pack(B, advert(&long)).unwrap();
         assert_eq!(list(restarted.unpack(A, &bytes(whole)).unwrap()), long);
+    }
+
+    /// An advert without its bids would release all that its sender holds.
+    #[test]
+    fn however_many_peers_there_are_no_list_is_taken_for_an_empty_one() {
+        let (mut a, mut b) = (Lists::default(), Lists::default());
+        let long = bids(100, 7);
+        let whole = a.pack(B, advert(&long)).unwrap();
+        b.unpack(A, &bytes(whole)).unwrap();
+        a.unpack(B, &bytes(b.pack(A, advert(&long)).unwrap())).unwrap();
+        let short = bytes(a.pack(B, advert(&long)).unwrap());
+        let mut full = Lists::default();
+        for other in 0..MAX_PEERS as u128 {
+            full.pack(NodeId((u128::MAX - other).to_be_bytes()), advert(&long)).unwrap();
+        }
+        assert!(matches!(full.unpack(A, &short), Err(Unread::Unknown)));
     }
 
     #[test]
