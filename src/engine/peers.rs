@@ -204,11 +204,6 @@ impl Peer {
     }
 
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.idle
-    }
-
-    #[must_use]
     pub fn voters(&self) -> VotersStamp {
         self.heard.as_ref().map(|h| h.voters).unwrap_or_default()
     }

@@ -122,11 +122,7 @@ impl Fence {
     pub fn open(&mut self, gates: &[Gate]) -> Result<Opened, FenceError> {
         let hooked = self.note(gates)?;
         let addrs: Vec<IpAddr> = gates.iter().map(|gate| gate.addr).collect();
-        let mut intact = hooked;
-        for addrs in addrs.chunks(AT_ONCE) {
-            intact = intact && self.settle(addrs)?;
-        }
-        intact = intact && self.intact()?;
+        let intact = hooked && self.settle(&addrs)?;
         if !intact {
             self.build()?;
         }
@@ -143,22 +139,18 @@ impl Fence {
         self.kept.extend(&new);
         self.alive = Some(until);
         let outcome = in_time(clock::now, |now| self.send_kept(&new, now));
-        if outcome.is_err() {
-            self.alive = None;
-        }
         match outcome {
             Ok(()) if self.generation.is_some() => Ok(false),
             // The table may stand and its sets be empty.
             Ok(()) if self.intact()? => {
                 let kept: Vec<_> = self.kept.iter().copied().collect();
-                kept.chunks(AT_ONCE).try_for_each(|addrs| self.write(addrs)).map(|()| false)
+                self.write(&kept).map(|()| false)
             }
-
-            Ok(()) | Err(FenceError::Refused { .. }) => {
-                self.alive = Some(until);
-                self.build().map(|()| true)
+            Ok(()) | Err(FenceError::Refused { .. }) => self.build().map(|()| true),
+            Err(late) => {
+                self.alive = None;
+                self.send_kept(&[], clock::now()).and(Err(late))
             }
-            Err(late) => self.send_kept(&[], clock::now()).and(Err(late)),
         }
     }
 
@@ -271,7 +263,17 @@ impl Fence {
         }
     }
 
+    /// In as many transactions as it takes for each to be timely; all of them, whatever becomes of one.
     fn write(&mut self, addrs: &[IpAddr]) -> Result<(), FenceError> {
+        let mut outcome = Ok(());
+        for part in addrs.chunks(AT_ONCE) {
+            let next = self.write_part(part);
+            outcome = outcome.and(next);
+        }
+        outcome
+    }
+
+    fn write_part(&mut self, addrs: &[IpAddr]) -> Result<(), FenceError> {
         let known: Vec<_> = addrs.iter().copied().filter(|addr| self.guarded.contains_key(addr)).collect();
         let outcome = in_time(clock::now, |now| self.send(&known, now));
         if let Err(FenceError::Late { .. }) = outcome {
@@ -344,7 +346,7 @@ impl Fence {
         }
         // All that took its time, which the gates must not have.
         let all: Vec<_> = self.guarded.keys().copied().collect();
-        all.chunks(AT_ONCE).try_for_each(|addrs| self.write(addrs))
+        self.write(&all)
     }
 
     fn replace(&mut self) -> Result<(), FenceError> {
