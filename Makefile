@@ -1,5 +1,5 @@
 # The one list of commands. `make test` is what CI runs.
-.PHONY: demo test fmt lint unit sim model lab lab-nemesis lab-nginx lab-vrrp bench bench-quick bench-course bench-scale bench-hot bench-announce mutations fuzz deny
+.PHONY: demo test fmt lint unit sim model lab lab-nemesis lab-nginx lab-vrrp bench bench-quick bench-course bench-scale bench-load bench-hot bench-announce mutations fuzz deny
 
 CARGO ?= cargo
 
@@ -58,11 +58,12 @@ bench bench-quick:
 	$(if $(filter bench-quick,$@),BENCH_ROUNDS=1 )LAB_HACLUSTERD=$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/haclusterd \
 	$(CARGO) test --locked --test lab bench::failover -- --exact --ignored --nocapture
 
-# Which step of a failover takes how long, and what grows with the number of nodes and of VIPs (SCALE='nodes VIPs').
-bench-course bench-scale:
+# Which step of a failover takes how long; what grows with the number of nodes and of VIPs (SCALE='nodes VIPs'); how late
+# adverts go while both processors are busy and the disk is flooded (LOAD_MINUTES, 10; needs wrk).
+bench-course bench-scale bench-load:
 	$(CARGO) build --release --locked --bin haclusterd
 	LAB_HACLUSTERD=$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/haclusterd \
-	$(CARGO) test --locked --test lab $(if $(filter bench-course,$@),bench::course,bench::scale) -- --ignored --nocapture
+	$(CARGO) test --locked --test lab $(subst -,::,$@) -- --ignored --nocapture
 
 # The pieces that run for every packet, and what they allocate.
 bench-hot:

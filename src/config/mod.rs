@@ -63,6 +63,8 @@ pub struct Node {
     /// Where VIPs go that name no interface.
     pub interface: Option<String>,
     pub seeds: Vec<SocketAddr>,
+    /// Other work on this host does not keep the daemon's core waiting.
+    pub realtime: bool,
 }
 
 /// What must be the same on every node.

@@ -1,5 +1,6 @@
 //! The loop: wait, ask the engine, perform. Nothing in it waits for a disk, a name or another process.
 
+use super::lateness::Lateness;
 use super::{DaemonError, Entrance, Lanes, ToCore, ToOffice, engine_config, heritage, verify_voters};
 use crate::config::Config;
 use crate::engine::elect::Elect;
@@ -53,8 +54,10 @@ struct Core {
     malformed: u64,
     /// Messages that left out a list that was not known here.
     unknown: u64,
-    /// Other work on this host does not keep the core from running.
+    /// Other work on this host does not keep the core from running, and its memory is not written out.
     realtime: bool,
+    resident: bool,
+    lateness: Lateness,
     done: bool,
 }
 
@@ -64,9 +67,10 @@ pub(super) fn run(seat: Seat, inbox: Lanes<ToCore>, ready: oneshot::Sender<Resul
         Ok(runtime) => runtime,
         Err(error) => return drop(ready.send(Err(error.into()))),
     };
-    let realtime = realtime::raise();
+    let wanted = seat.config.node.realtime;
+    let (realtime, resident) = (wanted && realtime::raise(), wanted && realtime::stay_resident());
     runtime.block_on(async {
-        match open(seat, realtime).await {
+        match open(seat, realtime, resident).await {
             Ok((core, transport, alive)) => {
                 let _ = ready.send(Ok(transport.clone()));
                 let core = core.run(inbox).await;
@@ -87,7 +91,11 @@ pub(super) fn run(seat: Seat, inbox: Lanes<ToCore>, ready: oneshot::Sender<Resul
     });
 }
 
-async fn open(seat: Seat, realtime: bool) -> Result<(Core, Transport, oneshot::Sender<()>), DaemonError> {
+async fn open(
+    seat: Seat,
+    realtime: bool,
+    resident: bool,
+) -> Result<(Core, Transport, oneshot::Sender<()>), DaemonError> {
     let Seat { alive, config, identity, engine, voters, memory, mut journal, entrance, office } = seat;
     let news = entrance.clone();
     // First: a second daemon on this host must fail before it sweeps the first one's addresses.
@@ -142,6 +150,8 @@ async fn open(seat: Seat, realtime: bool) -> Result<(Core, Transport, oneshot::S
             malformed: 0,
             unknown: 0,
             realtime,
+            resident,
+            lateness: Lateness::new(clock::now()),
             done: false,
         },
         transport,
@@ -190,6 +200,7 @@ impl Core {
     async fn run(mut self, mut inbox: Lanes<ToCore>) -> Core {
         self.look_around(&mut inbox).await;
         let mut listened = clock::now();
+        let mut looked = listened;
         let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
         let mut fed = clock::now();
         while !self.done {
@@ -199,6 +210,12 @@ impl Core {
                 () = self.alarm.ring(deadline) => ToCore::Input(Input::Deadline),
                 Some(message) = inbox.recv() => message,
             };
+            let now = clock::now();
+            // What was due before the last look was done then.
+            if let Some(due) = deadline.map(|at| at.max(looked)).filter(|due| *due <= now) {
+                self.lateness.note(now.since(due), now);
+            }
+            looked = now;
             self.take(message).await;
             if clock::now().since(listened) >= LISTEN_AGAIN {
                 listened = clock::now();
@@ -338,6 +355,11 @@ impl Core {
             snapshot.warnings.push(format!("no fence: {reason}"));
         }
         snapshot.warnings.extend(self.ports.refused_ways().cloned());
+        let late = self.lateness.p999().unwrap_or_default();
+        let most = self.config.cluster.timers.lateness();
+        if late > most {
+            snapshot.warnings.push(super::too_late(late, most, self.realtime));
+        }
         let (asked, dropped) = self.ports.verify_counts();
         let counters = [
             ("core_queue_dropped", self.entrance.dropped.load(Ordering::Relaxed)),
@@ -346,6 +368,9 @@ impl Core {
             ("messages_malformed", self.malformed),
             ("messages_unknown_list", self.unknown),
             ("core_realtime", u64::from(self.realtime)),
+            ("core_resident", u64::from(self.resident)),
+            ("core_late_p999_us", micros(late)),
+            ("core_late_max_us", micros(self.lateness.most())),
             ("fence_repairs", gates.repairs()),
             ("fence_failures", gates.failures()),
             ("messages_oversize", self.ports.counters.oversize.load(Ordering::Relaxed)),
@@ -362,6 +387,10 @@ impl Core {
         }
         snapshot
     }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);

@@ -6,6 +6,7 @@
 
 mod core;
 mod heritage;
+mod lateness;
 mod office;
 
 use crate::config::{Config, ConfigError, Source, Vrrp};
@@ -22,7 +23,7 @@ use crate::io::quic::{Transport, TransportError};
 use crate::io::signals::Signals;
 use crate::io::state::{self, StateError};
 use crate::io::virtual_macs::Made;
-use crate::io::{clock, memory, probe};
+use crate::io::{clock, memory, probe, realtime};
 use bytes::Bytes;
 use haclusterd_proto::cluster::SignedVoters;
 use haclusterd_proto::control::{Snapshot, VoterRequest};
@@ -40,6 +41,8 @@ use tokio::sync::{mpsc, oneshot};
 const CORE_QUEUE: usize = 1024;
 /// This host's own: a change of each address, twice, of the largest configuration.
 const CORE_OWN: usize = 8192;
+/// Leases up to this one are short enough for the host to matter, and to be measured before the start.
+const SHORT: Duration = Duration::from_millis(200);
 /// What is still to be written when all else has ended.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 /// The peers' lane to the office: gossip repeats what is lost.
@@ -79,6 +82,8 @@ pub enum DaemonError {
         path.display()
     )]
     OtherNode { path: PathBuf, key: &'static str, file: String, certificate: String },
+    #[error("the lease of {} ms is too short for this host: {why}", lease.as_millis())]
+    TooLate { lease: Duration, why: String },
     #[error("the runtime could not be started: {0}")]
     Runtime(#[from] std::io::Error),
     #[error("the core ended unexpectedly (our fault); see the log")]
@@ -192,6 +197,9 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let result = runtime.block_on(async {
         let signals = Signals::listen()?;
         let start = prepare(options)?;
+        if start.memory.is_none() {
+            judge_host(&start.config)?;
+        }
         let (core, inbox) = Entrance::new(CORE_OWN, CORE_QUEUE);
         let (office, work) = Entrance::new(OFFICE_WORK, OFFICE_QUEUE);
         // Before anything is touched: a second daemon on this socket must not sweep the first one's addresses.
@@ -258,6 +266,35 @@ fn prepare(options: Options) -> Result<Start, DaemonError> {
         None
     });
     Ok(Start { config, identity: Arc::new(identity), voters, engine, memory, options })
+}
+
+/// Not for who succeeds a run: its lease would end meanwhile.
+fn judge_host(config: &Config) -> Result<(), DaemonError> {
+    let timers = config.cluster.timers;
+    if timers.lease > SHORT {
+        return Ok(());
+    }
+    let late = realtime::overrun(config.node.realtime);
+    let most = timers.lateness();
+    tracing::debug!("this host wakes a thread up to {} us late (p99.9)", late.as_micros());
+    match late > most {
+        true => {
+            Err(DaemonError::TooLate { lease: timers.lease, why: too_late(late, most, config.node.realtime) })
+        }
+        false => Ok(()),
+    }
+}
+
+fn too_late(late: Duration, most: Duration, realtime: bool) -> String {
+    let right = match realtime {
+        true => "take work off the host",
+        false => "give the daemon CAP_SYS_NICE and leave node.realtime = true",
+    };
+    format!(
+        "what is due is done up to {:.1} ms late (p99.9), and a quarter of the lease, {:.1} ms, is the most that is safe: {right}, or take a longer lease (cluster.profile, the same on all nodes)",
+        late.as_secs_f64() * 1000.0,
+        most.as_secs_f64() * 1000.0,
+    )
 }
 
 /// A node that cannot be recorded runs all the same.

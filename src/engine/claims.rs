@@ -116,14 +116,14 @@ impl Claims {
         self.unanswered >= QUIET && self.settled(now)
     }
 
-    /// Probed lately, whoever answered: a stranger would be known.
+    /// Probed lately, whoever answered: a stranger would be known. That the holder does not answer any more says nothing
+    /// else: it is why the VIP is to be taken.
     #[must_use]
     pub fn glanced(&self, now: Instant) -> bool {
-        let recent = self.probed_at.is_some_and(|at| now.since(at) < self.slow * 2);
-        recent
-            && (self.unanswered == 0
-                || self.unanswered > GLANCE
-                || (self.unanswered == GLANCE && self.settled(now)))
+        let lately = |at: Instant| now.since(at) < self.slow * 2;
+        let answered = self.heard.is_some_and(|(_, _, last)| lately(last));
+        self.probed_at.is_some_and(lately)
+            && (answered || self.unanswered > GLANCE || (self.unanswered == GLANCE && self.settled(now)))
     }
 
     fn settled(&self, now: Instant) -> bool {
@@ -161,6 +161,16 @@ mod tests {
     fn five_probes_without_an_answer_are_quiet() {
         assert_eq!(quiet_at(None), Some(100));
         assert_eq!(quiet_at(Some(70)), Some(180));
+    }
+
+    #[test]
+    fn a_holder_that_answers_no_more_is_no_reason_to_look_again() {
+        let mut claims = Claims::default();
+        claims.probe(Need::Watch, at(0));
+        claims.heard(MAC, at(0));
+        claims.probe(Need::Watch, at(2000));
+        assert!(claims.glanced(at(2001)));
+        assert!(!claims.glanced(at(4000)), "that was long ago");
     }
 
     #[test]

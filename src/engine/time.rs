@@ -81,6 +81,12 @@ impl Timers {
         Duration::from_micros(micros + micros * 2 * DRIFT_PPM / 1_000_000) + GUARD
     }
 
+    /// How late a node may do what is due, one time in a thousand.
+    #[must_use]
+    pub fn lateness(&self) -> Duration {
+        self.lease / 4
+    }
+
     /// A peer not heard for this long is no candidate.
     #[must_use]
     pub fn silent_after(&self) -> Duration {

@@ -102,8 +102,9 @@ fn node(section: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Node> 
             Fault::new(what, format!("name at most {MAX_SEEDS}; one is enough")),
         );
     }
+    let realtime = section.read(problems, "realtime", boolean).unwrap_or(true);
     take(section).finish(problems);
-    Some(Node { name: name?, listen: listen?, role, priority, interface, seeds })
+    Some(Node { name: name?, listen: listen?, role, priority, interface, seeds, realtime })
 }
 
 fn cluster(section: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Cluster> {

@@ -1,7 +1,7 @@
 //! Where the time of a failover goes: `make bench-course`. The daemons' spans (`RUST_LOG=haclusterd=debug`) and what the
 //! client saw, on one clock.
 
-use super::system::HOSTS;
+use super::system::{self, HOSTS};
 use super::{AROUND, PACE};
 use crate::client::{self, Asked};
 use crate::lab::Lab;
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 const NAME: &str = "bench::course::where_the_time_goes";
 const ROUNDS: usize = 20;
+const PROFILES: [&str; 2] = ["lan", "aggressive"];
 const SETTLE: Duration = Duration::from_millis(1500);
 
 type Strike = fn(&mut Lab, usize);
@@ -51,14 +52,16 @@ fn where_the_time_goes() {
         assert!(command.env("RUST_LOG", "haclusterd=debug").status().unwrap().success());
         return;
     }
-    for (name, strike, back) in DEEDS {
-        let mut lab = Lab::form(&["member"; HOSTS], "10.0.0.100/24");
+    for ((name, strike, back), profile) in
+        DEEDS.iter().flat_map(|deed| PROFILES.map(|profile| (*deed, profile)))
+    {
+        let mut lab = system::form(profile, false);
         let mut times: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
         for _ in 0..ROUNDS {
             let seen = round(&mut lab, strike, back);
             seen.into_iter().for_each(|(mark, at)| times.entry(mark).or_default().push(at));
         }
-        println!("\n| {name} | median, ms after | rounds |\n|---|---|---|");
+        println!("\n| {name}, `{profile}` | median, ms after | rounds |\n|---|---|---|");
         for (mark, mut all) in times {
             all.sort_by(f64::total_cmp);
             println!("| {} | {:.2} | {} |", MARKS[mark].2, all[all.len() / 2], all.len());

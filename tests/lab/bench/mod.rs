@@ -8,6 +8,7 @@
 
 mod course;
 mod fault;
+mod load;
 mod scale;
 mod system;
 mod table;

@@ -197,6 +197,7 @@ fn listen(stop: &AtomicBool) -> Vec<Frame> {
             tap.read().filter(|frame| frame.bytes.len() >= 42 && frame.bytes[28..32] == frame.bytes[38..42]),
         );
     }
+    assert_eq!(tap.lost(), 0, "frames were not seen");
     frames
 }
 

@@ -80,7 +80,8 @@ impl Kind {
     }
 }
 
-fn form(profile: &str, two_paths: bool) -> Lab {
+/// Of haclusterd, with that profile.
+pub fn form(profile: &str, two_paths: bool) -> Lab {
     Lab::form_of(&["member"; HOSTS], "10.0.0.100/24", |node| {
         if two_paths {
             Net.second_path(node.host);
