@@ -63,6 +63,7 @@ fn engine(bench: &mut Criterion) {
 
 fn ranking(bench: &mut Criterion) {
     let standing = |node| Standing {
+        pinned: false,
         node: NodeId([node; 16]),
         priority: Some(Priority(100 + node % 3)),
         incumbent: node == 7,

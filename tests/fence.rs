@@ -195,7 +195,8 @@ fn gates_are_kept_open_together_and_closed_one_by_one() {
         let _ = fence.open(&gates(v0, clock::now() + LEASE)).unwrap();
         let before = clients(PACE);
         for _ in 0..30 {
-            assert!(!fence.keep(clock::now() + LEASE).unwrap());
+            // Longer than this process may have to wait for a processor among the others.
+            assert!(!fence.keep(clock::now() + LEASE * 3).unwrap());
             sleep(LEASE / 10);
         }
         all_answered(before);

@@ -46,6 +46,7 @@ fn config(at: usize, vips: u64) -> Config {
         voters_max: VOTERS,
         strict_pair: false,
         gateway: false,
+        standby: false,
         fenced: true,
         strict_health: true,
         vips: (1..=vips).map(vip).collect(),

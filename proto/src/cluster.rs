@@ -31,6 +31,16 @@ pub enum Message {
     Freed(Freed),
     /// The newest voter set that the sender has, because the other's advert named an older one.
     Voters(SignedVoters),
+    Move(Move),
+}
+
+/// An operator wants the VIP at that node; nowhere in particular: the priorities say where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    pub vip: VipId,
+    pub to: Option<NodeId>,
+    /// Then the priorities count again. Absent: until the node's daemon ends, or another move.
+    pub for_s: Option<u32>,
 }
 
 /// "I am alive, this is how I stand, and these are the leases I ask for."
@@ -65,6 +75,8 @@ pub struct Bid {
     pub want: bool,
     /// The term under which the sender holds the VIP now.
     pub holds: Option<Term>,
+    /// An operator has moved the VIP to the sender.
+    pub pinned: bool,
     /// The highest term that the sender knows of.
     pub term: Term,
     /// The VIP's addresses, while it is wanted: no two VIPs that share one are ever granted together.

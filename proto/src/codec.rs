@@ -86,6 +86,7 @@ mod tests {
             ready: true,
             want: true,
             holds: None,
+            pinned: false,
             term: Term(7),
             addresses: vec![AddrId(1)],
         };
@@ -104,7 +105,7 @@ mod tests {
     #[test]
     fn the_bytes_do_not_change_between_releases() {
         let bytes = encode(&advert(300, vec![3]), 100).unwrap();
-        assert_eq!(bytes, [1, 0, 5, 251, 44, 1, 1, 2, 9, 0, 0, 0, 1, 3, 1, 100, 1, 1, 0, 7, 1, 1]);
+        assert_eq!(bytes, [1, 0, 5, 251, 44, 1, 1, 2, 9, 0, 0, 0, 1, 3, 1, 100, 1, 1, 0, 0, 7, 1, 1]);
     }
 
     /// The most that a node may say of its VIPs; of voters, it must fit one datagram.
@@ -118,6 +119,7 @@ mod tests {
             ready: true,
             want: true,
             holds: Some(Term(many)),
+            pinned: false,
             term: Term(many),
             addresses: vec![AddrId(u64::MAX); MAX_ADDRESSES / MAX_VIPS],
         };

@@ -22,6 +22,35 @@ pub enum Request {
     Leave,
     /// Change who votes. Answered once the change is under way.
     Voters(VoterRequest),
+    Order(Order),
+    /// Who would own what if the members of these names were down?
+    Forecast {
+        down: Vec<String>,
+    },
+    /// Read the configuration again: all of it, or nothing.
+    Reload,
+    /// What happened after the event of this number.
+    Events {
+        after: u64,
+    },
+}
+
+impl Request {
+    /// Does it do more than look?
+    #[must_use]
+    pub fn acts(&self) -> bool {
+        !matches!(self, Request::Snapshot | Request::Forecast { .. } | Request::Events { .. })
+    }
+}
+
+/// What an operator asks of the node that he is at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Hand every VIP over and take none, until told otherwise. `force`: although nobody else could take them.
+    Standby { on: bool, force: bool },
+    /// To that member, for so long; to none: by priorities again.
+    Move { vip: String, to: Option<String>, for_s: Option<u32> },
 }
 
 /// What an operator wants of the voters; members by their names.
@@ -44,10 +73,39 @@ pub enum VoterRequest {
 #[serde(rename_all = "lowercase")]
 pub enum Response {
     Snapshot(Box<Snapshot>),
+    Forecast(Forecast),
+    /// The oldest first.
+    Events(Vec<LoggedEvent>),
     /// Done, and what was done.
     Done(String),
     /// Refused: cause and remedy.
     Error(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// How many voters would be left, and how many make a majority.
+    pub voters: usize,
+    pub needed: usize,
+    pub vips: Vec<VipForecast>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VipForecast {
+    pub name: String,
+    pub owner: Option<String>,
+    pub then: Option<String>,
+}
+
+/// An event that outlives the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoggedEvent {
+    /// Rises by one with each event of this node.
+    pub id: u64,
+    /// Since 1970.
+    pub unix_ms: u64,
+    pub warning: bool,
+    pub text: String,
 }
 
 /// What one node knows, at one moment.
@@ -118,6 +176,8 @@ pub struct Member {
     pub role: Role,
     pub voter: bool,
     pub issuer: bool,
+    /// An operator wants it to own nothing.
+    pub standby: bool,
     pub health: Health,
     /// Why `health` is not ok.
     pub reason: String,
@@ -194,6 +254,8 @@ pub struct Vip {
     pub neighbors_acked: Option<usize>,
     /// Addresses of those that did not answer in time.
     pub neighbors_silent: Vec<String>,
+    /// The member that an operator moved it to.
+    pub moved_to: Option<String>,
     /// Who would own it if the owner went.
     pub next: Option<String>,
     /// Why the owner owns it, or why nobody does.

@@ -62,6 +62,8 @@ pub struct MemberRecord {
     /// Unix seconds.
     pub cert_not_after: i64,
     pub leaving: bool,
+    /// An operator wants it to own nothing.
+    pub standby: bool,
 }
 
 /// What one check says.
@@ -121,6 +123,7 @@ impl MemberRecord {
             seq: 0,
             cert_not_after: 0,
             leaving: false,
+            standby: false,
         }
     }
 
@@ -242,6 +245,7 @@ mod tests {
             seq: 9,
             cert_not_after: 1_800_000_000,
             leaving: false,
+            standby: false,
         }
     }
 

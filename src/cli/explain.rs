@@ -39,7 +39,7 @@ pub fn run(args: &Args, socket: &Path) -> u8 {
     0
 }
 
-fn find<'a>(snapshot: &'a Snapshot, wanted: Option<&str>) -> Result<&'a Vip, String> {
+pub(super) fn find<'a>(snapshot: &'a Snapshot, wanted: Option<&str>) -> Result<&'a Vip, String> {
     let names = || snapshot.vips.iter().map(|vip| vip.name.as_str()).collect::<Vec<_>>().join(", ");
     let Some(wanted) = wanted else {
         return match snapshot.vips.as_slice() {

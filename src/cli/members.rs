@@ -4,10 +4,11 @@ use super::PATIENCE;
 use super::human::{self, marked, short};
 use super::print::{self, Output};
 use super::table::{self, Cell, Tone};
-use crate::io::control;
+use crate::io::control::{self, ControlError};
 use haclusterd_proto::Role;
 use haclusterd_proto::control::{Health, Member, MemberState, Snapshot};
 use serde::Serialize;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 const HEADER: [&str; 10] =
@@ -25,30 +26,46 @@ pub const NO_MATCH: u8 = 2;
 pub struct Args {
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+    /// Show it again every so many seconds, until interrupted.
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
+    watch: Option<NonZeroU32>,
     /// Only members in this state: alive, suspect, failed, left or joining.
     #[arg(long)]
     state: Option<MemberState>,
 }
 
 pub fn run(args: &Args, socket: &Path) -> u8 {
-    let mut snapshot = match control::snapshot(socket, PATIENCE) {
+    if let Some(pause) = args.watch {
+        print::watch(super::seconds(pause), || match look(args, socket) {
+            Ok(snapshot) => show(&snapshot, args.output),
+            Err(error) => format!("{error}\n"),
+        });
+    }
+    let snapshot = match look(args, socket) {
         Ok(snapshot) => snapshot,
         Err(error) => {
             print::complain(&error.to_string());
             return UNREACHABLE;
         }
     };
-    if let Some(state) = args.state {
-        snapshot.members.retain(|member| member.state == state);
-    }
-    print::say(&match args.output {
-        Output::Json => json(&snapshot),
-        output => render(&snapshot, output == Output::Wide, print::colour()),
-    });
+    print::say(&show(&snapshot, args.output));
     if snapshot.members.is_empty() {
         print::complain("no such member");
     }
     exit_code(&snapshot)
+}
+
+fn look(args: &Args, socket: &Path) -> Result<Snapshot, ControlError> {
+    let mut snapshot = control::snapshot(socket, PATIENCE)?;
+    snapshot.members.retain(|member| args.state.is_none_or(|state| member.state == state));
+    Ok(snapshot)
+}
+
+fn show(snapshot: &Snapshot, output: Output) -> String {
+    match output {
+        Output::Json => json(snapshot),
+        output => render(snapshot, output == Output::Wide, print::colour()),
+    }
 }
 
 pub fn exit_code(snapshot: &Snapshot) -> u8 {
@@ -79,7 +96,10 @@ fn row(member: &Member, wide: bool) -> Vec<Cell> {
     let mut row = vec![
         marked(&member.name, member.me).into(),
         member.address.to_string().into(),
-        Cell::new(member.state.as_str(), state_tone(member.state)),
+        match member.standby && present(member) {
+            true => Cell::new("standby", Tone::Warn),
+            false => Cell::new(member.state.as_str(), state_tone(member.state)),
+        },
         nginx(member),
         priority(member).into(),
         member.vips.len().to_string().into(),

@@ -2,14 +2,19 @@
 
 mod check;
 mod doctor;
+mod events;
 mod explain;
 pub mod human;
 mod import;
 mod init;
 mod join;
 pub mod members;
+mod orders;
+mod paper;
 pub mod print;
+mod priority;
 pub mod replay;
+mod simulate;
 pub mod status;
 pub mod table;
 mod token;
@@ -20,13 +25,14 @@ mod sample;
 
 use crate::config::{self, NewNode};
 use crate::daemon::{self, Options};
-use crate::io::control;
+use crate::io::{control, web};
 use clap::{Args, Parser, Subcommand};
-use haclusterd_proto::control::{Request, Response};
+use haclusterd_proto::control::Request;
 use haclusterd_proto::{Priority, Role};
 use ipnet::IpNet;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing_appender::non_blocking::NonBlockingBuilder;
@@ -98,11 +104,31 @@ enum Verb {
     Remove(voter::Remove),
     Members(members::Args),
     Status(status::Args),
-    Replay(replay::Args),
     Explain(explain::Args),
+    Events(events::Args),
+    Simulate(simulate::Args),
+    Standby(orders::Standby),
+    /// Be a candidate again, after `standby`.
+    ///
+    /// Exit code: 0; 1 refused, and says why; 3 no daemon.
+    Unstandby,
+    Move(orders::Move),
+    #[command(subcommand)]
+    Priority(priority::Verb),
+    /// Read the configuration again: all of it, or nothing.
+    ///
+    /// Exit code: 0 it is in force; 1 it stays as it was, and says why; 3 no daemon.
+    Reload,
+    /// Print the metrics that `web.listen` serves, in the form of Prometheus.
+    ///
+    /// Exit code: 0; 3 no daemon.
+    Metrics,
     Check(check::Args),
     Doctor(doctor::Args),
+    Replay(replay::Args),
     Import(import::Args),
+    Completions(paper::Completions),
+    Man(paper::Man),
 }
 
 #[derive(Debug, Default, Args)]
@@ -200,6 +226,16 @@ pub fn main() -> u8 {
         Verb::Members(args) => members::run(&args, &paths.socket),
         Verb::Status(args) => status::run(&args, &paths.socket),
         Verb::Replay(args) => replay::run(&args),
+        Verb::Events(args) => events::run(&args, &paths.socket),
+        Verb::Simulate(args) => simulate::run(&args, &paths.socket),
+        Verb::Standby(args) => orders::standby(&args, &paths.socket),
+        Verb::Unstandby => orders::unstandby(&paths.socket),
+        Verb::Move(args) => orders::move_vip(&args, &paths.socket),
+        Verb::Priority(verb) => priority::run(&verb, &paths),
+        Verb::Reload => orders::reload(&paths.socket),
+        Verb::Metrics => metrics(&paths),
+        Verb::Completions(args) => paper::completions(&args),
+        Verb::Man(args) => paper::man(&args),
         Verb::Explain(args) => explain::run(&args, &paths.socket),
         Verb::Check(args) => check::run(&args, &paths.config),
         Verb::Import(args) => import::run(&args),
@@ -252,16 +288,22 @@ fn start_log() -> tracing_appender::non_blocking::WorkerGuard {
     guard
 }
 
-fn leave(paths: &Paths) -> u8 {
-    match control::ask(&paths.socket, &Request::Leave, LEAVING) {
-        Ok(Response::Done(text)) => {
-            print::say(&format!("{text}\n"));
+fn metrics(paths: &Paths) -> u8 {
+    match control::snapshot(&paths.socket, PATIENCE) {
+        Ok(snapshot) => {
+            print::say(&web::metrics::text(&snapshot));
             0
         }
-        Ok(Response::Error(error)) => fail(&error),
-        Ok(Response::Snapshot(_)) => fail(&"the daemon gave another answer than was asked for: update both"),
         Err(error) => no_daemon(&error),
     }
+}
+
+fn leave(paths: &Paths) -> u8 {
+    orders::done(&paths.socket, &Request::Leave, LEAVING).map_or_else(|code| code, |text| orders::said(&text))
+}
+
+fn seconds(count: NonZeroU32) -> Duration {
+    Duration::from_secs(count.get().into())
 }
 
 /// For commands that tell this apart from all other failures.

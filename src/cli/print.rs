@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
@@ -31,6 +32,15 @@ pub fn say(text: &str) {
             complain(&format!("cannot write to the standard output: {error}"));
         }
         _ => {}
+    }
+}
+
+/// Shows it again and again, each time on a screen of its own, until interrupted.
+pub fn watch(pause: Duration, look: impl Fn() -> String) -> ! {
+    let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+    loop {
+        say(&format!("{clear}{}", look()));
+        std::thread::sleep(pause);
     }
 }
 

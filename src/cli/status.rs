@@ -9,6 +9,7 @@ use crate::io::control;
 use haclusterd_proto::control::{Cluster, Event, Health, MemberState, Mode, Snapshot, Vip, VipState};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 const HEADER: [&str; 8] = ["VIP", "OWNER", "STATE", "ADDRESSES", "IF", "SINCE", "LEASE", "NEXT"];
@@ -29,18 +30,31 @@ pub const NO_DAEMON: u8 = 3;
 pub struct Args {
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+    /// Show it again every so many seconds, until interrupted.
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
+    watch: Option<NonZeroU32>,
 }
 
 pub fn run(args: &Args, socket: &Path) -> u8 {
+    if let Some(pause) = args.watch {
+        print::watch(super::seconds(pause), || match control::snapshot(socket, PATIENCE) {
+            Ok(snapshot) => show(&snapshot, args.output),
+            Err(error) => format!("{error}\n"),
+        });
+    }
     let snapshot = match control::snapshot(socket, PATIENCE) {
         Ok(snapshot) => snapshot,
         Err(error) => return no_daemon(&error),
     };
-    print::say(&match args.output {
-        Output::Json => json(&snapshot),
-        output => render(&snapshot, output == Output::Wide, print::colour()),
-    });
+    print::say(&show(&snapshot, args.output));
     exit_code(&snapshot)
+}
+
+fn show(snapshot: &Snapshot, output: Output) -> String {
+    match output {
+        Output::Json => json(snapshot),
+        output => render(snapshot, output == Output::Wide, print::colour()),
+    }
 }
 
 pub fn exit_code(snapshot: &Snapshot) -> u8 {

@@ -2,10 +2,10 @@
 //! cluster's CA key; the daemon there makes the change, one voter at a time.
 
 use super::print;
-use super::{PATIENCE, fail, no_daemon};
+use super::{PATIENCE, fail, no_daemon, orders};
 use crate::io::control;
 use clap::Subcommand;
-use haclusterd_proto::control::{Cluster, Request, Response, VoterRequest};
+use haclusterd_proto::control::{Cluster, Request, VoterRequest};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -116,12 +116,8 @@ fn describe(cluster: &Cluster) -> String {
 
 /// Asks, and waits until it is so.
 fn change(socket: &Path, request: VoterRequest) -> u8 {
-    match control::ask(socket, &Request::Voters(request), PATIENCE) {
-        Ok(Response::Done(text)) => wait(socket, &text),
-        Ok(Response::Error(reason)) => fail(&reason),
-        Ok(Response::Snapshot(_)) => fail(&"the daemon is of another version: restart it after an update"),
-        Err(error) => no_daemon(&error),
-    }
+    orders::done(socket, &Request::Voters(request), PATIENCE)
+        .map_or_else(|code| code, |text| wait(socket, &text))
 }
 
 fn wait(socket: &Path, text: &str) -> u8 {

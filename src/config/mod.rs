@@ -51,6 +51,15 @@ pub struct Config {
     pub fifo: Option<Fifo>,
     pub hooks: Vec<Hook>,
     pub mail: Option<Mail>,
+    pub web: Option<Web>,
+}
+
+/// What others may look at over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Web {
+    pub listen: SocketAddr,
+    /// For browsers, besides metrics and health.
+    pub page: bool,
 }
 
 /// What is this node's own.

@@ -280,6 +280,15 @@ impl Core {
                     self.decide(Input::ChangeVoters(request)).await;
                 }
             }
+            ToCore::Order(order, answer) => {
+                let verdict = self.engine.judge_order(&order, clock::now());
+                let granted = verdict.is_ok();
+                let _ = answer.send(verdict);
+                if granted {
+                    self.decide(Input::Order(order)).await;
+                }
+            }
+            ToCore::Forecast(down, answer) => drop(answer.send(self.engine.forecast(&down, clock::now()))),
             ToCore::Reload(config) => self.reload(*config).await,
         }
     }

@@ -26,7 +26,7 @@ use crate::io::virtual_macs::Made;
 use crate::io::{clock, memory, probe, realtime};
 use bytes::Bytes;
 use haclusterd_proto::cluster::SignedVoters;
-use haclusterd_proto::control::{Snapshot, VoterRequest};
+use haclusterd_proto::control::{Forecast, Order, Snapshot, VoterRequest};
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{Incarnation, NodeId};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -102,6 +102,8 @@ enum ToCore {
     Ask(oneshot::Sender<Snapshot>),
     /// An operator's wish, and what he is told.
     Voters(VoterRequest, oneshot::Sender<Result<String, String>>),
+    Order(Order, oneshot::Sender<Result<String, String>>),
+    Forecast(Vec<String>, oneshot::Sender<Result<Forecast, String>>),
     Reload(Box<Config>),
 }
 
@@ -260,6 +262,7 @@ fn prepare(options: Options) -> Result<Start, DaemonError> {
     }
     let generation = generation(&options);
     let mut engine = engine_config(&config, &identity, Incarnation(random_u128()), generation);
+    engine.standby = state::stands_by(&options.state_dir);
     engine.earlier_lease = state::swap_lease(&options.state_dir, config.cluster.timers.lease)?;
     let memory = memory::load(&memory::place(&options.socket)).unwrap_or_else(|error| {
         tracing::warn!("what an earlier run held is not taken over: {error}");
@@ -370,7 +373,8 @@ fn engine_config(
         voters_max: config.cluster.voters_max,
         strict_pair: config.cluster.strict_pair,
         gateway: config.cluster.gateway.is_some(),
-        fenced: false, // the core knows
+        standby: false, // whoever starts it knows
+        fenced: false,  // the core knows
         strict_health: config.cluster.strict_health,
         vips: vips.collect(),
         routers: config.routers.iter().map(Vrrp::for_engine).collect(),

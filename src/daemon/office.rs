@@ -4,6 +4,7 @@ use super::core::ANSWER;
 use super::{DaemonError, Entrance, Lanes, Start, ToCore, ToOffice};
 use crate::config::Config;
 use crate::engine::Input;
+use crate::io::events::Events;
 use crate::io::gossip::{Gossip, Keys, Outbox, Settings};
 use crate::io::hooks::{self, Hooks};
 use crate::io::identity::Identity;
@@ -12,11 +13,11 @@ use crate::io::ports::Work;
 use crate::io::probe::{self, Running};
 use crate::io::quic::Transport;
 use crate::io::signals::{Said, Signals};
-use crate::io::{control, memory, state, systemd, tokens};
+use crate::io::{control, memory, state, systemd, tokens, web};
 use futures::FutureExt;
 use haclusterd_proto::NodeId;
 use haclusterd_proto::cluster::SignedVoters;
-use haclusterd_proto::control::{Request, Response, Snapshot, VoterRequest};
+use haclusterd_proto::control::{Order, Request, Response, Snapshot, VoterRequest};
 use haclusterd_proto::member::MemberRecord;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -49,7 +50,16 @@ struct Office {
     shared: Arc<Mutex<String>>,
     probes: Running,
     hooks: Hooks,
+    events: Arc<Events>,
+    web: web::Running,
+    view: Option<web::View>,
+    /// From the local socket.
+    reloads: mpsc::Receiver<Reloaded>,
+    reload: mpsc::Sender<Reloaded>,
 }
+
+/// Who wants to know what became of a reload.
+type Reloaded = oneshot::Sender<Result<String, String>>;
 
 /// The ways to the core and from it.
 pub(super) struct Doors {
@@ -67,10 +77,13 @@ pub(super) async fn run(
     server: control::Server,
 ) -> Result<(), DaemonError> {
     let Doors { core, work, ended: core_ended, signals } = doors;
-    let office = Office::open(start, transport, core).await?;
+    let mut office = Office::open(start, transport, core).await?;
     // True once the core has ended, then the office's other tasks may.
     let (ended, end) = watch::channel(false);
-    let handler = office.handler(end);
+    let desk = office.desk(end);
+    office.view = Some(desk.view());
+    office.show();
+    let handler = handler(desk);
     let serving = tokio::spawn(server.run(handler));
     let ready = tokio::spawn(say_ready(office.start.config.cluster.timers.silence()));
     let leaving = office.directory.leaving.clone();
@@ -110,7 +123,25 @@ impl Office {
         update_probes(&mut probes, &start.config, &core);
         let hooks = Hooks::start(&start.config, &start.options.state_dir);
         directory.dial();
-        Ok(Office { start, transport, core, gossip, gossip_in, directory, joins, shared, probes, hooks })
+        let events = Arc::new(Events::open(&start.options.state_dir));
+        let (reload, reloads) = mpsc::channel(1);
+        Ok(Office {
+            start,
+            transport,
+            core,
+            gossip,
+            gossip_in,
+            directory,
+            joins,
+            shared,
+            probes,
+            hooks,
+            events,
+            web: web::Running::default(),
+            view: None,
+            reloads,
+            reload,
+        })
     }
 
     /// Until the core has ended.
@@ -131,8 +162,11 @@ impl Office {
                     Said::End => self.end().await,
                     Said::Restart => self.restart(),
                     Said::Stop => self.stop(),
-                    Said::Reload => self.reload(),
+                    Said::Reload => if let Err(error) = self.reload() {
+                        tracing::error!("{error}");
+                    },
                 },
+                Some(answer) = self.reloads.recv() => drop(answer.send(self.reload())),
             }
         }
         // What the core said last.
@@ -188,6 +222,7 @@ impl Office {
                 }
             }
             ToOffice::Work(Work::Changed(changed)) => self.hooks.changed(changed),
+            ToOffice::Work(Work::Note(event)) => self.events.note(event.warning, &event.text),
             ToOffice::Stream { from, addr, bytes } => drop(self.gossip_in.try_send((from, addr, bytes))),
             ToOffice::Join(connection) => drop(tokio::spawn(self.joins.clone().serve(connection))),
             ToOffice::Greet => self.gossip.greet(),
@@ -213,17 +248,15 @@ impl Office {
     }
 
     /// All of the new file, or nothing of it.
-    fn reload(&mut self) {
+    fn reload(&mut self) -> Result<String, String> {
         let source = &self.start.options.config;
-        let (config, advice) = match source.load() {
-            Ok(loaded) => loaded,
-            Err(error) => return tracing::error!("the configuration stays as it was:\n{error}"),
-        };
+        let loaded = source.load().map_err(|error| format!("the configuration stays as it was:\n{error}"));
+        let (config, advice) = loaded?;
         if let Some(key) = self.start.config.needs_restart(&config) {
-            return tracing::error!(
+            return Err(format!(
                 "the configuration stays as it was: {}: {key} can only be changed by a restart",
                 source.path().display()
-            );
+            ));
         }
         advice.iter().for_each(|advice| tracing::warn!("{advice}"));
         self.core.send(ToCore::Reload(Box::new(config.clone())));
@@ -231,10 +264,20 @@ impl Office {
         self.hooks.reconfigure(&config);
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = config.shared_toml();
         self.start.config = config;
+        self.show();
+        let advice = advice.iter().map(|advice| format!("\n{advice}")).collect::<String>();
+        Ok(format!("{} is in force{advice}", self.start.options.config.path().display()))
     }
 
-    fn handler(&self, end: watch::Receiver<bool>) -> control::Handler {
-        let desk = Arc::new(Desk {
+    /// What may be looked at over HTTP, by the configuration.
+    fn show(&mut self) {
+        if let Some(view) = &self.view {
+            self.web.update(self.start.config.web.as_ref(), view);
+        }
+    }
+
+    fn desk(&self, end: watch::Receiver<bool>) -> Arc<Desk> {
+        Arc::new(Desk {
             core: self.core.clone(),
             transport: self.transport.clone(),
             gossip: Arc::downgrade(&self.gossip),
@@ -242,20 +285,15 @@ impl Office {
             state_dir: self.start.options.state_dir.clone(),
             issuer: self.start.identity.is_issuer(),
             hooks: self.hooks.counters(),
+            events: self.events.clone(),
+            reload: self.reload.clone(),
             end,
-        });
-        Arc::new(move |request| {
-            let desk = desk.clone();
-            async move {
-                match request {
-                    Request::Snapshot => desk.snapshot().await,
-                    Request::Leave => desk.leave().await,
-                    Request::Voters(request) => desk.voters(request).await,
-                }
-            }
-            .boxed()
         })
     }
+}
+
+fn handler(desk: Arc<Desk>) -> control::Handler {
+    Arc::new(move |request| desk.clone().answer(request).boxed())
 }
 
 fn update_probes(probes: &mut Running, config: &Config, core: &Entrance<ToCore>) {
@@ -286,20 +324,50 @@ struct Desk {
     state_dir: PathBuf,
     issuer: bool,
     hooks: Arc<hooks::Counters>,
+    events: Arc<Events>,
+    reload: mpsc::Sender<Reloaded>,
     end: watch::Receiver<bool>,
 }
 
 impl Desk {
+    async fn answer(self: Arc<Desk>, request: Request) -> Response {
+        match request {
+            Request::Snapshot => match self.snapshot().await {
+                Some(snapshot) => Response::Snapshot(Box::new(snapshot)),
+                None => {
+                    Response::Error("the core does not answer: the daemon is stopping or overloaded".into())
+                }
+            },
+            Request::Leave => self.leave().await,
+            Request::Voters(request) => self.voters(request).await,
+            Request::Order(order) => self.order(order).await,
+            Request::Forecast { down } => match self.put(|ask| ToCore::Forecast(down, ask)).await {
+                Ok(forecast) => Response::Forecast(forecast),
+                Err(reason) => Response::Error(reason),
+            },
+            Request::Reload => self.reload().await,
+            Request::Events { after } => Response::Events(self.events.after(after)),
+        }
+    }
+
+    /// For those who may only look.
+    fn view(self: &Arc<Desk>) -> web::View {
+        let (desk, events) = (self.clone(), self.events.clone());
+        let ask = move || {
+            let desk = desk.clone();
+            async move { desk.snapshot().await }.boxed()
+        };
+        web::View { ask: Arc::new(ask), events }
+    }
+
     async fn ask(&self) -> Option<Snapshot> {
         let (ask, answer) = oneshot::channel();
         self.core.send(ToCore::Ask(ask));
         tokio::time::timeout(ANSWER, answer).await.ok()?.ok()
     }
 
-    async fn snapshot(&self) -> Response {
-        let Some(mut snapshot) = self.ask().await else {
-            return Response::Error("the core does not answer: the daemon is stopping or overloaded".into());
-        };
+    async fn snapshot(&self) -> Option<Snapshot> {
+        let mut snapshot = self.ask().await?;
         let t = self.transport.counters();
         let g = self.gossip.upgrade().map(|gossip| gossip.counters()).unwrap_or_default();
         let counters = [
@@ -327,17 +395,52 @@ impl Desk {
         ];
         let counters = counters.into_iter().chain(self.hooks.all());
         snapshot.counters.extend(counters.map(|(name, count)| (name.to_owned(), count)));
+        snapshot.counters.insert("events_unwritten".into(), self.events.unwritten());
         snapshot.warnings.extend(self.hooks.warnings());
-        Response::Snapshot(Box::new(snapshot))
+        Some(snapshot)
+    }
+
+    /// A question to the core.
+    async fn put<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Result<T, String>>) -> ToCore,
+    ) -> Result<T, String> {
+        let (ask, answer) = oneshot::channel();
+        self.core.send(question(ask));
+        match tokio::time::timeout(ANSWER, answer).await {
+            Ok(Ok(verdict)) => verdict,
+            _ => Err("the core does not answer: the daemon is stopping or overloaded".into()),
+        }
+    }
+
+    async fn order(&self, order: Order) -> Response {
+        let standby = match &order {
+            Order::Standby { on, .. } => Some(*on),
+            Order::Move { .. } => None,
+        };
+        let verdict = self.put(|ask| ToCore::Order(order, ask)).await;
+        let (Ok(_), Some(on)) = (&verdict, standby) else {
+            return verdict.map_or_else(Response::Error, Response::Done);
+        };
+        let dir = self.state_dir.clone();
+        match tokio::task::spawn_blocking(move || state::store_standby(&dir, on)).await {
+            Ok(Ok(())) => verdict.map_or_else(Response::Error, Response::Done),
+            Ok(Err(error)) => {
+                Response::Error(format!("it is so now, and a restart will not know of it: {error}"))
+            }
+            Err(error) => Response::Error(error.to_string()),
+        }
+    }
+
+    async fn reload(&self) -> Response {
+        let (ask, answer) = oneshot::channel();
+        let _ = self.reload.send(ask).await;
+        let verdict = answer.await.unwrap_or_else(|_| Err("the daemon is stopping".into()));
+        verdict.map_or_else(Response::Error, Response::Done)
     }
 
     async fn voters(&self, request: VoterRequest) -> Response {
-        let (ask, answer) = oneshot::channel();
-        self.core.send(ToCore::Voters(request.clone(), ask));
-        let verdict = match tokio::time::timeout(ANSWER, answer).await {
-            Ok(Ok(verdict)) => verdict,
-            _ => Err("the core does not answer: the daemon is stopping or overloaded".into()),
-        };
+        let verdict = self.put(|ask| ToCore::Voters(request.clone(), ask)).await;
         if let (Ok(_), VoterRequest::Expel { name, .. }) = (&verdict, request) {
             // Whoever joins next may have its name.
             let dir = self.state_dir.clone();

@@ -7,7 +7,7 @@ use super::rank::{self, Standing};
 use super::seat::Facts;
 use super::time::Instant;
 use super::{Engine, VipState};
-use haclusterd_proto::cluster::Step;
+use haclusterd_proto::cluster::{Bid, Step};
 use haclusterd_proto::control::Mode;
 use haclusterd_proto::{MacAddr, NodeId, Priority, Term, VipId};
 use std::time::Duration;
@@ -34,6 +34,9 @@ impl Engine {
         }
         if self.drain.is_some() {
             return Some("this node is leaving".into());
+        }
+        if self.standby {
+            return Some("this node stands by (`haclusterd unstandby` ends that)".into());
         }
         if let Some(reason) = self.out_of_service(vip, now) {
             return Some(reason);
@@ -100,9 +103,22 @@ impl Engine {
         }
     }
 
-    fn judged(&self, node: NodeId, priority: Option<Priority>, incumbent: bool, now: Instant) -> Standing {
+    fn judged(&self, node: NodeId, bid: &Bid, incumbent: bool, now: Instant) -> Standing {
         let held_down = !self.held_down(node, now).is_zero();
-        Standing { node, priority, incumbent, sick: self.is_sick(node), held_down }
+        let (priority, pinned) = (bid.priority, bid.pinned);
+        Standing { node, priority, pinned, incumbent, sick: self.is_sick(node), held_down }
+    }
+
+    fn judged_here(&self, vip: &VipState, incumbent: bool, now: Instant) -> Standing {
+        let held_down = !self.held_down(self.me(), now).is_zero();
+        Standing {
+            node: self.me(),
+            priority: self.standing(vip, now),
+            pinned: self.pinned(vip, now),
+            incumbent,
+            sick: self.is_sick(self.me()),
+            held_down,
+        }
     }
 
     /// Everybody else who could own the VIP, at once or at all.
@@ -110,7 +126,7 @@ impl Engine {
         let eligible = |(node, peer): (NodeId, &Peer)| {
             let fit = peer.alive(&self.config.timers, now) && !peer.left();
             let bid = peer.bid(vip).filter(|bid| fit && (bid.ready || !ready))?;
-            Some(self.judged(node, bid.priority, bid.holds.is_some(), now))
+            Some(self.judged(node, bid, bid.holds.is_some(), now))
         };
         self.peers.iter().filter_map(eligible).filter(|s| s.priority.is_some()).collect()
     }
@@ -123,7 +139,7 @@ impl Engine {
     /// All candidates, the best first; `ready`: only those that could own the VIP at once.
     pub(super) fn ranking(&self, vip: &VipState, ready: bool, now: Instant) -> Vec<NodeId> {
         let incumbent = vip.seat.holds().is_some();
-        let mine = self.judged(self.me(), self.standing(vip, now), incumbent, now);
+        let mine = self.judged_here(vip, incumbent, now);
         let mut all = self.rivals(vip.id(), ready, now);
         all.push(mine);
         rank::order(vip.id(), vip.config.preempt, all)
@@ -251,16 +267,20 @@ impl Engine {
             let theirs = priority.map_or(0, |p| p.0);
             let mine = self.fitness(now).map_or(0, |p| p.0);
             match self.is_sick(self.me()) {
+                _ if self.moved_to(vip, now) == Some(node) => {
+                    format!("an operator moves it to {}", self.name_of(node))
+                }
                 true => self.health.reason(),
                 false => format!("{} has priority {theirs} > {mine}", self.name_of(node)),
             }
         };
-        (now >= since + self.preempt_delay(vip)).then(why)
+        (now >= since + self.preempt_delay(vip, node, now)).then(why)
     }
 
-    /// How long a better node must have been better. To make room for a healthy one is no preemption.
-    pub(super) fn preempt_delay(&self, vip: &VipState) -> Duration {
-        if self.is_sick(self.me()) { Duration::ZERO } else { vip.config.preempt_delay }
+    /// How long a better node must have been better. To make room for a healthy one, or to obey, is no preemption.
+    pub(super) fn preempt_delay(&self, vip: &VipState, better: NodeId, now: Instant) -> Duration {
+        let at_once = self.is_sick(self.me()) || self.moved_to(vip, now) == Some(better);
+        if at_once { Duration::ZERO } else { vip.config.preempt_delay }
     }
 
     /// Two-node mode: the other holds the VIP as well (its own word, or its answer on the wire), and is to keep it.
@@ -269,8 +289,8 @@ impl Engine {
         let says = peer.holds(vip.id(), &self.config.timers, now).is_some();
         let seen = vip.rival_seen.is_some_and(|at| now.since(at) < SELF_LEASE);
         let Some(bid) = peer.bid(vip.id()).filter(|_| says || seen) else { return false };
-        let mine = self.judged(self.me(), self.standing(vip, now), false, now);
-        let both = vec![self.judged(other, bid.priority, false, now), mine];
+        let mine = self.judged_here(vip, false, now);
+        let both = vec![self.judged(other, bid, false, now), mine];
         match rank::order(vip.id(), true, both).first() {
             Some(first) => *first == other,
             None => other < self.me(),

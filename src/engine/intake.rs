@@ -20,6 +20,7 @@ impl Engine {
             }
             // Unverified: the edge turns it into `Input::Voters` once its signature is checked.
             Message::Voters(_) => {}
+            Message::Move(order) => self.move_vip(&order, now),
         }
     }
 

@@ -360,7 +360,7 @@ mod tests {
 
     fn bid() -> Bid {
         let (priority, holds, addresses) = Default::default();
-        Bid { vip: VIP, priority, ready: true, want: true, holds, term: Term(1), addresses }
+        Bid { vip: VIP, priority, ready: true, want: true, holds, pinned: false, term: Term(1), addresses }
     }
 
     /// Two of three voters have granted the VIP to an advert sent at 0.

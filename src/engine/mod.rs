@@ -18,6 +18,7 @@ pub mod heir;
 pub mod hooks;
 mod intake;
 pub mod lease;
+mod orders;
 pub mod peers;
 pub mod rank;
 mod reform;
@@ -37,7 +38,7 @@ use claims::Claims;
 use elect::{Elect, Owner};
 use flaps::Flaps;
 use haclusterd_proto::cluster::{Advert, Answer, Bid, Message, SignedVoters, Step, VoterSet, VotersStamp};
-use haclusterd_proto::control::{Mode, VoterRequest};
+use haclusterd_proto::control::{Mode, Order, VoterRequest};
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{AddrId, ClusterId, MacAddr, NodeId, Priority, Term, VipId};
 use health::{CheckConfig, Health, Outcome};
@@ -104,6 +105,8 @@ pub struct Config {
     pub strict_pair: bool,
     /// A gateway is configured: two-node mode takes over only while it answers.
     pub gateway: bool,
+    /// An operator wanted this node to own nothing, before it was started.
+    pub standby: bool,
     /// The kernel has a fence, so that the addresses' own end is a second line of defence.
     pub fenced: bool,
     /// Who has a check that is down comes after all who are healthy, whatever the weights.
@@ -158,6 +161,8 @@ pub enum Input {
     Reconfigure(Box<Config>),
     /// An operator's wish; [`Engine::judge_voters`] tells whether it is granted.
     ChangeVoters(VoterRequest),
+    /// [`Engine::judge_order`] tells whether it is granted.
+    Order(Order),
     /// Another host uses this node's key.
     Clone(String),
     /// Hand every VIP over and exit; `leave`: for good.
@@ -262,6 +267,7 @@ pub(crate) struct VipState {
     owner: Owner,
     owner_since: Instant,
     until: Option<Instant>,
+    pin: Option<orders::Pin>,
     /// When it must be looked at again, although nothing has changed; and when its lease ends.
     deadline: Option<Instant>,
     lapse: Option<Instant>,
@@ -299,6 +305,7 @@ pub struct Engine {
     failed: u64,
     saturated: u64,
     drain: Option<Drain>,
+    standby: bool,
     /// Holds something that an earlier run of this node held.
     heir: bool,
     remembered: Memory,
@@ -364,6 +371,7 @@ impl Engine {
             failed: 0,
             saturated: 0,
             drain: None,
+            standby: config.standby,
             heir: false,
             remembered: Memory::default(),
             events: VecDeque::new(),
@@ -452,6 +460,7 @@ impl Engine {
             Input::Voters(signed) => self.offer_voters(&signed),
             Input::VotersStored { stamp, result } => self.voters_stored(stamp, result, now),
             Input::ChangeVoters(request) => self.change_voters(&request, now),
+            Input::Order(order) => self.order(&order, now),
             Input::Reconfigure(config) => self.reconfigure(*config, now),
             Input::Clone(from) => self.warn_once(format!("another host at {from} uses this node's key: two nodes must not share a state directory; stop one of them and join it again under its own name"), now),
             Input::Shutdown { leave } => self.shutdown(leave, now),
@@ -609,6 +618,7 @@ impl VipState {
             owner: Owner::Nobody,
             owner_since: now,
             until: None,
+            pin: None,
             deadline: None,
             lapse: None,
             told: tell::Told::default(),

@@ -10,6 +10,8 @@ pub struct Standing {
     pub node: NodeId,
     /// Effective priority. `None`: no candidate.
     pub priority: Option<Priority>,
+    /// An operator moved the VIP there.
+    pub pinned: bool,
     /// Holds the VIP now.
     pub incumbent: bool,
     /// A check of its is down.
@@ -26,6 +28,7 @@ pub struct Key {
     sick: bool,
     /// Rather anybody else.
     held_down: bool,
+    pinned: Reverse<bool>,
     /// With `preempt = false` an eligible owner stays, whoever comes.
     stays: Reverse<bool>,
     priority: Reverse<u8>,
@@ -43,6 +46,7 @@ impl Standing {
             ineligible: self.priority.is_none(),
             sick: self.sick,
             held_down: self.held_down,
+            pinned: Reverse(self.pinned),
             stays: Reverse(!preempt && self.incumbent),
             priority: Reverse(self.priority.map_or(0, |p| p.0)),
             incumbent: Reverse(self.incumbent),
@@ -81,7 +85,14 @@ mod tests {
 
     fn standing(node: u8, priority: u8, incumbent: bool) -> Standing {
         let priority = Some(Priority(priority));
-        Standing { node: NodeId([node; 16]), priority, incumbent, sick: false, held_down: false }
+        Standing {
+            node: NodeId([node; 16]),
+            priority,
+            pinned: false,
+            incumbent,
+            sick: false,
+            held_down: false,
+        }
     }
 
     fn best(preempt: bool, standings: &[Standing]) -> u8 {

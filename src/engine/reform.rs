@@ -66,11 +66,11 @@ impl Engine {
         }
     }
 
-    fn node_named(&self, name: &String) -> Result<NodeId, String> {
-        if *name == self.config.record.name {
+    pub(super) fn node_named(&self, name: &str) -> Result<NodeId, String> {
+        if name == self.config.record.name {
             return Ok(self.me());
         }
-        let named = |peer: &peers::Peer| peer.record().is_some_and(|r| r.name == *name) && !peer.left();
+        let named = |peer: &peers::Peer| peer.record().is_some_and(|r| r.name == name) && !peer.left();
         let known = || self.peers.iter().filter(|(_, peer)| !peer.left()).map(|(node, _)| self.name_of(node));
         self.peers.iter().find(|(_, peer)| named(peer)).map(|(node, _)| node).ok_or_else(|| {
             let all: Vec<String> = known().chain([self.config.record.name.clone()]).collect();

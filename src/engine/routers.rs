@@ -165,7 +165,7 @@ impl Engine {
 
     /// A fault of one is the fault of all in its group.
     fn router_priority(&self, at: usize, now: Instant) -> Option<u8> {
-        let own = self.priority_of(&self.routers[at], now).filter(|_| self.drain.is_none());
+        let own = self.priority_of(&self.routers[at], now).filter(|_| self.drain.is_none() && !self.standby);
         own.filter(|_| self.group_of(at).all(|other| self.priority_of(other, now).is_some()))
     }
 

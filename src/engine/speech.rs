@@ -59,6 +59,7 @@ impl Engine {
             ready: self.ready(now) && !vip.seat.holds_off(now),
             want,
             holds: vip.seat.holds(),
+            pinned: self.pinned(vip, now),
             term: self.highest_term(vip),
             addresses: if want { vip.config.addresses.clone() } else { Vec::new() },
         }
@@ -110,6 +111,7 @@ impl Engine {
             checks: self.health.states(),
             macs,
             leaving,
+            standby: self.standby,
             ..self.config.record.clone()
         };
         if self.published.as_ref() != Some(&record) {

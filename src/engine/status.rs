@@ -142,6 +142,7 @@ impl Engine {
             role: if self.voters.is_witness(record.node) { Role::Witness } else { record.role },
             voter: self.voters.is_voter(record.node),
             issuer: record.issuer,
+            standby: record.standby,
             health: record.health,
             reason: record.reason.clone(),
             base_priority: record.base_priority,
@@ -187,6 +188,7 @@ impl Engine {
             Owner::Nobody => self.highest_term(vip),
         };
         let next = self.ranking(vip, true, now).into_iter().find(|candidate| Some(*candidate) != node);
+        let moved_to = self.moved_to(vip, now).map(|node| self.name_of(node));
         Vip {
             name: vip.config.name.clone(),
             id: vip.id().to_string(),
@@ -201,6 +203,7 @@ impl Engine {
             neighbors_asked: None,
             neighbors_acked: None,
             neighbors_silent: Vec::new(),
+            moved_to,
             next: next.map(|node| self.name_of(node)),
             why: self.why(vip, owner, now),
         }
@@ -249,6 +252,7 @@ impl Engine {
             neighbors_asked: None,
             neighbors_acked: None,
             neighbors_silent: Vec::new(),
+            moved_to: None,
             next: None,
             why,
         }
@@ -276,6 +280,9 @@ impl Engine {
         let Some(mine) = shown(owner) else {
             return "no candidate is healthy: the last owner keeps it".into();
         };
+        if self.moved_to(vip, now) == Some(owner) {
+            return "moved here by an operator (`haclusterd move VIP auto` ends that)".into();
+        }
         let next = ranking.into_iter().find(|node| *node != owner);
         let held_down = next.filter(|node| !self.held_down(*node, now).is_zero());
         if let Some(name) = held_down.map(|node| self.name_of(node)) {

@@ -89,6 +89,9 @@ impl Engine {
     }
 
     fn vip_fault(&self, vip: &VipState, now: Instant) -> Option<String> {
+        if self.standby {
+            return Some("this node stands by".into());
+        }
         let sick = || self.fitness(now).is_none().then(|| self.health.reason());
         self.out_of_service(vip, now).or_else(|| vip.broken(now)).or_else(sick)
     }

@@ -10,6 +10,7 @@ pub(super) struct View {
     sick: bool,
     held_down: bool,
     drains: bool,
+    stands_by: bool,
     /// Of a run that has just started, more is presumed than is known.
     starting: [bool; 2],
     /// Which voters heed this node, a bit each.
@@ -37,6 +38,7 @@ impl Engine {
         view.sick = self.is_sick(self.me());
         view.held_down = !self.flaps.left(now).is_zero();
         view.drains = self.drain.is_some();
+        view.stands_by = self.standby;
         view.starting = [tell::GRACE, facts::BOOT_WAIT].map(|wait| now < self.started + wait);
         view.contacts = self.lease.contact_bits(now);
         self.moved |= view != self.view;
@@ -93,7 +95,8 @@ impl Engine {
             vip.claims.next_probe(need),
             vip.claims.forgets(),
             vip.broken.as_ref().map(|(_, until)| *until),
-            vip.better.map(|(_, since)| since + self.preempt_delay(vip)),
+            vip.better.map(|(node, since)| since + self.preempt_delay(vip, node, now)),
+            vip.pin.and_then(orders::Pin::end),
         ];
         let soonest = ends.into_iter().flatten().filter(|at| *at > now).min();
         let vip = &mut self.vips[at];

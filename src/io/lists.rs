@@ -62,7 +62,7 @@ impl Lists {
             Message::Answer(answer) => {
                 leave_out(&mut answer.verdicts, &mut peer.answered, peer.has.verdicts)?
             }
-            Message::Freed(_) | Message::Voters(_) => None,
+            Message::Freed(_) | Message::Voters(_) | Message::Move(_) => None,
         };
         let bytes = codec::encode(&Packet { have: peer.have(), list, message }, MAX_MESSAGE)?;
         Ok(match bytes.len() <= MAX_DATAGRAM {
@@ -79,7 +79,7 @@ impl Lists {
             match &mut message {
                 Message::Advert(advert) => fill_in(&mut advert.bids, list, &mut peer.bids)?,
                 Message::Answer(answer) => fill_in(&mut answer.verdicts, list, &mut peer.verdicts)?,
-                Message::Freed(_) | Message::Voters(_) => {}
+                Message::Freed(_) | Message::Voters(_) | Message::Move(_) => {}
             }
         }
         Ok(message)
@@ -162,6 +162,7 @@ mod tests {
             ready: true,
             want: true,
             holds: Some(Term(term)),
+            pinned: false,
             term: Term(term),
             addresses: vec![AddrId(u64::MAX), AddrId(u64::MAX)],
         };

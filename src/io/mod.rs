@@ -4,6 +4,7 @@ pub mod adverts;
 pub mod clock;
 pub mod command;
 pub mod control;
+pub mod events;
 pub mod fence;
 pub mod gates;
 pub mod gossip;
@@ -28,6 +29,7 @@ pub mod systemd;
 pub mod tokens;
 pub mod virtual_macs;
 pub mod vrrp;
+pub mod web;
 
 use std::io::Result;
 use std::os::fd::{AsFd, AsRawFd};

@@ -26,7 +26,7 @@ use crate::config::{Address, Config, Vip, Vrrp};
 use crate::engine::heir::Memory;
 use crate::engine::hooks::Changed;
 use crate::engine::time::Instant;
-use crate::engine::{Action, Input};
+use crate::engine::{Action, Event, Input};
 use haclusterd_proto::cluster::{Message, SignedVoters, VoterSet};
 use haclusterd_proto::member::MemberRecord;
 use haclusterd_proto::{MacAddr, NodeId, VipId};
@@ -52,6 +52,8 @@ pub enum Work {
     Remember(Box<Memory>),
     /// What programs outside are to hear.
     Changed(Box<Changed>),
+    /// What has happened, for those who ask later.
+    Note(Event),
 }
 
 /// What is said of an address.
@@ -202,8 +204,13 @@ impl Ports {
             Action::Remember(memory) => (self.work)(Work::Remember(memory)),
             Action::Changed(changed) => (self.work)(Work::Changed(changed)),
             Action::StoreVoters(signed) => (self.work)(Work::Store(signed)),
-            Action::Log(event) if event.warning => tracing::warn!("{}", event.text),
-            Action::Log(event) => tracing::info!("{}", event.text),
+            Action::Log(event) => {
+                match event.warning {
+                    true => tracing::warn!("{}", event.text),
+                    false => tracing::info!("{}", event.text),
+                }
+                (self.work)(Work::Note(event));
+            }
             Action::Install { .. } | Action::Remove(_) | Action::Exit => {}
         }
     }

@@ -5,6 +5,7 @@
 //! peers.json    where the members were, to find the cluster again after a restart
 //! generation    how often this node has started
 //! lease         the lease of the last run, in microseconds: a voter that restarts honours what it may have granted
+//! standby       an operator wants the node to own nothing
 //! left          the node is leaving for good: it must not run again
 //! ```
 
@@ -20,6 +21,7 @@ const VOTERS: &str = "voters.json";
 const PEERS: &str = "peers.json";
 const GENERATION: &str = "generation";
 const LEFT: &str = "left";
+const STANDBY: &str = "standby";
 const LEASE: &str = "lease";
 const IDENTITY: &str = "identity.pem";
 
@@ -55,11 +57,28 @@ pub fn mark_left(dir: &Path) -> Result<(), StateError> {
     Ok(StateDir::lock(dir)?.replace(LEFT, b"this node has left its cluster\n")?)
 }
 
+/// Also where it cannot be read: better one candidate less.
+#[must_use]
+pub fn stands_by(dir: &Path) -> bool {
+    dir.join(STANDBY).symlink_metadata().is_ok()
+}
+
+pub fn store_standby(dir: &Path, on: bool) -> Result<(), StateError> {
+    let state = StateDir::lock(dir)?;
+    match on {
+        true => Ok(state.replace(STANDBY, b"`haclusterd unstandby` ends that\n")?),
+        false => {
+            state.remove(STANDBY);
+            Ok(())
+        }
+    }
+}
+
 /// Nothing of the cluster stays, so that the node can join again.
 pub fn retire(dir: &Path) -> Result<(), StateError> {
     let state = StateDir::lock(dir)?;
     // The marker goes last: a crash between leaves a node that refuses to run.
-    [IDENTITY, VOTERS, PEERS, GENERATION, LEASE, LEFT].iter().for_each(|name| state.remove(name));
+    [IDENTITY, VOTERS, PEERS, GENERATION, LEASE, STANDBY, LEFT].iter().for_each(|name| state.remove(name));
     Ok(())
 }
 

@@ -64,6 +64,7 @@ impl Node {
             voters_max: 3,
             strict_pair: false,
             gateway: false,
+            standby: false,
             fenced: true,
             strict_health: true,
             vips: Vec::new(),

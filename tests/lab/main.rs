@@ -25,6 +25,7 @@ mod net;
 mod netns;
 mod nginx;
 mod node;
+mod orders;
 mod rival;
 mod secure;
 mod voting;

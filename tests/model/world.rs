@@ -165,6 +165,7 @@ fn engine(at: usize, run: u64, timers: Timers, now: Instant) -> Engine {
         voters_max: HOSTS,
         strict_pair: false,
         gateway: false,
+        standby: false,
         fenced: true,
         strict_health: true,
         vips: vec![vip],
@@ -503,7 +504,7 @@ impl Packet {
         match &*self.message {
             Message::Advert(advert) => (0, advert.seq),
             Message::Answer(answer) => (1, answer.seq),
-            Message::Freed(_) | Message::Voters(_) => (2, 0),
+            Message::Freed(_) | Message::Voters(_) | Message::Move(_) => (2, 0),
         }
     }
 
@@ -537,6 +538,7 @@ impl Packet {
             }
             Message::Freed(_) => "freed".into(),
             Message::Voters(_) => "voters".into(),
+            Message::Move(_) => "move".into(),
         };
         format!("{} to {}: {what}", name(self.from), name(self.to))
     }

@@ -244,6 +244,7 @@ impl World {
             voters_max: 3,
             strict_pair: self.plan.strict_pair,
             gateway: false,
+            standby: false,
             fenced: true,
             strict_health: self.plan.strict_health,
             vips: vips.collect(),

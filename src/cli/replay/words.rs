@@ -7,7 +7,7 @@ use crate::engine::vip::Verify;
 use crate::engine::{Action, Config, Input};
 use crate::io::journal::Header;
 use haclusterd_proto::cluster::{Message, VoterSet};
-use haclusterd_proto::control::VoterRequest;
+use haclusterd_proto::control::{Order, VoterRequest};
 use haclusterd_proto::{MacAddr, NodeId, VipId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -121,6 +121,14 @@ impl Book {
             Input::Shutdown { leave: true } => "told to leave".into(),
             Input::Shutdown { leave: false } => "told to stop".into(),
             Input::ChangeVoters(request) => format!("told of the voters: {}", wish(request)),
+            Input::Order(Order::Standby { on: true, .. }) => "told to stand by".into(),
+            Input::Order(Order::Standby { on: false, .. }) => "told to stand by no more".into(),
+            Input::Order(Order::Move { vip, to, .. }) => {
+                format!(
+                    "told to move {vip} {}",
+                    to.as_ref().map_or("by priorities".into(), |to| format!("to {to}"))
+                )
+            }
             Input::Restart => "told to restart".into(),
         }
     }
@@ -205,6 +213,7 @@ fn message_kind(message: &Message) -> &'static str {
         Message::Answer(_) => "answer",
         Message::Freed(_) => "freed",
         Message::Voters(_) => "voters",
+        Message::Move(_) => "move",
     }
 }
 

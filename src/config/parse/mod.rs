@@ -10,13 +10,13 @@ mod ways;
 
 use super::error::{ConfigError, Fault, Problems};
 use super::place::{self, checked_label};
-use super::{Address, Cluster, Config, Node, Vip};
+use super::{Address, Cluster, Config, Node, Vip, Web};
 use crate::engine::time::Timers;
 use haclusterd_proto::cluster::{MAX_ADDRESSES, MAX_VIPS, MAX_VOTERS};
 use haclusterd_proto::{Priority, Role, VipId};
 use section::{Section, boolean, kind, number, text, texts};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,6 +56,7 @@ pub(super) fn config(source: &str, path: &Path) -> Result<Config, ConfigError> {
         vips.iter().chain(routers.iter().map(|r| &r.vip)).map(|vip| vip.name.clone()).collect();
     let hooks = hooks::hooks(&mut file, &mut problems, &names);
     let mail = hooks::mail(&mut file, &mut problems);
+    let web = web(&mut file, &mut problems);
     file.finish(&mut problems);
     let config = node.zip(cluster).map(|(node, cluster)| Config {
         node,
@@ -67,8 +68,26 @@ pub(super) fn config(source: &str, path: &Path) -> Result<Config, ConfigError> {
         fifo,
         hooks,
         mail,
+        web,
     });
     problems.verdict(config)
+}
+
+fn web(file: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Web> {
+    if !file.has("web") {
+        let _ = file.value("web");
+        return None;
+    }
+    let mut s = table(file, problems, "web");
+    let listen = s.demand(problems, "listen", "\"127.0.0.1:9746\"", text(socket_address));
+    let page = s.read(problems, "page", boolean).unwrap_or(false);
+    s.finish(problems);
+    Some(Web { listen: listen?, page })
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, Fault> {
+    text.parse()
+        .map_err(|_| Fault::new(format!("{text:?} is no address with a port"), "write 127.0.0.1:9746, say"))
 }
 
 fn table<'a>(file: &mut Section<'a>, problems: &mut Problems<'_>, name: &'static str) -> Section<'a> {

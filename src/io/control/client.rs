@@ -15,7 +15,7 @@ pub fn snapshot(path: &Path, timeout: Duration) -> Result<Snapshot, ControlError
     match ask(path, &Request::Snapshot, timeout)? {
         Response::Snapshot(snapshot) => Ok(*snapshot),
         Response::Error(why) => Err(ControlError::Refused(why)),
-        Response::Done(what) => Err(ControlError::OtherVersion { path: path.into(), theirs: what }),
+        _ => Err(ControlError::OtherVersion { path: path.into(), theirs: "it gives another answer".into() }),
     }
 }
 

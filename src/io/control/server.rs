@@ -18,7 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-/// Who owns the socket's file or is in its group may stop the daemon; others may not even ask.
+/// Who is in the group of the socket's file may look; root and the daemon's own user may act; others may not even ask.
 const MODE: u32 = 0o660;
 const DIRECTORY_MODE: u32 = 0o755;
 /// A request is one short line, sent at once; and an answer is read at once.
@@ -109,6 +109,9 @@ async fn serve(mut stream: UnixStream, handler: Handler, counters: Arc<Counters>
     };
     let (response, counter) = match parse(&line) {
         Err(why) => (Response::Error(why), &counters.refused),
+        Ok(request) if request.acts() && !may_act(&stream) => {
+            (Response::Error(forbidden()), &counters.refused)
+        }
         Ok(request) => match timeout(HANDLER_PATIENCE, handler(request)).await {
             Ok(response) => (response, &counters.answered),
             Err(_) => (Response::Error(hung()), &counters.timed_out),
@@ -118,6 +121,15 @@ async fn serve(mut stream: UnixStream, handler: Handler, counters: Arc<Counters>
         Ok(_) => counter,
         Err(_) => &counters.timed_out,
     });
+}
+
+/// By what the kernel says of the other end.
+fn may_act(stream: &UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|who| who.uid() == 0 || who.uid() == rustix::process::geteuid().as_raw())
+}
+
+fn forbidden() -> String {
+    "members of the socket's group may look and not act: run the command as root (sudo) or as the daemon's user".into()
 }
 
 fn count(counter: &AtomicU64) {

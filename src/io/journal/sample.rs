@@ -42,6 +42,7 @@ fn config() -> Config {
         earlier_lease: Duration::ZERO,
         voters_max: 3,
         gateway: false,
+        standby: false,
         fenced: true,
         strict_health: true,
         strict_pair: false,
