@@ -1,5 +1,8 @@
 //! `haclusterd doctor`: what should be mended, each with its remedy; with `--vrid`, who on the link uses which.
 
+mod daemon;
+mod host;
+
 use super::print;
 use super::table::{self, Cell, Tone};
 use super::{PATIENCE, fail};
@@ -42,7 +45,7 @@ pub fn run(args: &Args, path: &Path, socket: &Path) -> u8 {
         return survey(args, path);
     }
     let findings = match Config::load(path) {
-        Ok(config) => of_host(&config).into_iter().chain(of_daemon(socket)).collect(),
+        Ok(config) => host::findings(&config).into_iter().chain(of_daemon(socket)).collect(),
         Err(error) => vec![error.to_string()],
     };
     if findings.is_empty() {
@@ -53,18 +56,9 @@ pub fn run(args: &Args, path: &Path, socket: &Path) -> u8 {
     SICK
 }
 
-fn of_host(config: &Config) -> Vec<String> {
-    let missing = netlink::check_capabilities().err().map(|error| error.to_string());
-    let names: BTreeSet<&str> = config.all_vips().filter_map(|vip| vip.interface.as_deref()).collect();
-    let absent = names.into_iter().filter(|name| netlink::index_of(name).is_none());
-    let absent =
-        absent.map(|name| format!("interface {name} does not exist: make it, or correct `interface`"));
-    missing.into_iter().chain(absent).collect()
-}
-
 fn of_daemon(socket: &Path) -> Vec<String> {
     match control::snapshot(socket, PATIENCE) {
-        Ok(snapshot) => snapshot.warnings,
+        Ok(snapshot) => daemon::findings(&snapshot),
         Err(error) => vec![error.to_string()],
     }
 }

@@ -8,6 +8,7 @@ pub mod human;
 mod import;
 mod init;
 mod join;
+mod log;
 pub mod members;
 mod orders;
 mod paper;
@@ -30,17 +31,10 @@ use clap::{Args, Parser, Subcommand};
 use haclusterd_proto::control::Request;
 use haclusterd_proto::{Priority, Role};
 use ipnet::IpNet;
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
-use tracing_appender::non_blocking::NonBlockingBuilder;
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::format::FmtSpan;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 /// The daemon answers from memory; one that takes longer has hung.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -133,6 +127,9 @@ enum Verb {
 
 #[derive(Debug, Default, Args)]
 struct RunArgs {
+    /// How log lines look on the standard error. As text under systemd, each has its level for the journal.
+    #[arg(long, value_enum, default_value_t, env = "HACLUSTERD_LOG")]
+    log: log::Form,
     /// Record what decisions follow from, for `haclusterd replay`: up to 64 MiB, about half an hour. The last run's
     /// journal is kept as FILE.1.
     #[arg(long, value_name = "FILE")]
@@ -244,7 +241,7 @@ pub fn main() -> u8 {
 }
 
 fn run(args: RunArgs, paths: &Paths) -> u8 {
-    let _flush = start_log();
+    let _flush = log::start(args.log);
     let Paths { config, state_dir, socket } = paths.clone();
     let (config, state_dir) = match args.keepalived_conf {
         None => (config::Source::Toml(config), state_dir),
@@ -257,35 +254,6 @@ fn run(args: RunArgs, paths: &Paths) -> u8 {
         Ok(()) => 0,
         Err(error) => fail(&error),
     }
-}
-
-/// Lines that wait to be written: a few for each VIP that may move at once. Room for all of them is taken at the start.
-const LOG_LINES: usize = 8192;
-
-/// Log lines go through a bounded queue: a reader that is stuck costs lines, never an advert.
-fn start_log() -> tracing_appender::non_blocking::WorkerGuard {
-    let queue = NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES);
-    let (writer, guard) = queue.finish(std::io::stderr());
-    let filter = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| {
-        let quiet = [
-            ("quinn", LevelFilter::WARN),
-            ("quinn_proto", LevelFilter::WARN),
-            ("chitchat", LevelFilter::ERROR),
-        ];
-        Targets::new().with_default(LevelFilter::INFO).with_targets(quiet)
-    });
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
-        .with_target(false)
-        // With RUST_LOG=debug, each step of a failover says how long it took.
-        .with_span_events(FmtSpan::CLOSE)
-        .with_ansi(std::io::stderr().is_terminal());
-    // The journal has its own clock.
-    match std::env::var_os("JOURNAL_STREAM") {
-        Some(_) => tracing_subscriber::registry().with(lines.without_time().with_filter(filter)).init(),
-        None => tracing_subscriber::registry().with(lines.with_filter(filter)).init(),
-    }
-    guard
 }
 
 fn metrics(paths: &Paths) -> u8 {

@@ -260,7 +260,7 @@ mod tests {
     fn a_line_tells_the_input_the_decisions_and_the_new_owner() {
         let (_dir, path, inputs) = sample();
         let (lines, code) = shown(&path, "");
-        let taken = "     581.000  deadline | install web until 1070.000, log \"web: taken, term 1\" | \
+        let taken = "     581.000  deadline | install web until 1070.000, log \"web: taken, term 1: priority 150, the only candidate\" | \
                      web: nobody -> lb1 (term 1) | next 631.000";
         assert!(lines.contains(&taken.to_owned()), "{lines:#?}");
         let summary = format!("lb1: {inputs} inputs in 3031.000 ms, decided as the daemon did");

@@ -121,7 +121,8 @@ impl Engine {
             Change::Takes(term) => {
                 vip.highest = vip.highest.max(*term);
                 vip.rival_seen = None;
-                self.info(format!("{name}: taken, term {term}"), now);
+                let why = self.why(&self.vips[at], Owner::Us { term: *term, until: now }, now);
+                self.info(format!("{name}: taken, term {term}: {why}"), now);
             }
             Change::Leaves { why, lapsed: false } => self.info(format!("{name}: handed over: {why}"), now),
             Change::Leaves { why, lapsed: true } => {

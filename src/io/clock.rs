@@ -74,6 +74,18 @@ pub fn wall() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
+/// Does something keep the wall clock right? True where the kernel does not say.
+#[must_use]
+#[allow(unsafe_code, reason = "neither std nor rustix asks for it")]
+pub fn is_synchronized() -> bool {
+    // SAFETY: an empty request changes nothing, and the kernel fills in what it is given.
+    let status = unsafe {
+        let mut state: libc::timex = std::mem::zeroed();
+        libc::adjtimex(&raw mut state)
+    };
+    status != libc::TIME_ERROR
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

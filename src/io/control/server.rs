@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 
 /// Who is in the group of the socket's file may look; root and the daemon's own user may act; others may not even ask.
 const MODE: u32 = 0o660;
+const GROUP: &str = "haclusterd";
 const DIRECTORY_MODE: u32 = 0o755;
 /// A request is one short line, sent at once; and an answer is read at once.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -204,6 +205,13 @@ fn remove_stale(path: &Path) -> Result<(), ControlError> {
     }
 }
 
+/// Where there is no such group, or this process may not give files away, the daemon's own may look.
+fn give_to_group(path: &Path) {
+    if let Ok(Some(group)) = nix::unistd::Group::from_name(GROUP) {
+        let _ = std::os::unix::fs::chown(path, None, Some(group.gid.as_raw()));
+    }
+}
+
 fn try_connect(path: &Path) -> io::Result<()> {
     // Not blocking: the listener's queue may be full.
     Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?.connect(&SockAddr::unix(path)?)
@@ -217,6 +225,7 @@ fn listen(path: &Path, lock: File) -> Result<(UnixListener, SocketFile), Control
     SockAddr::unix(path).and_then(|address| socket.bind(&address)).map_err(&failed)?;
     let file = SocketFile { path: path.into(), _lock: lock };
     fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(&failed)?;
+    give_to_group(path);
     socket.listen(BACKLOG).map_err(&failed)?;
     let listener = UnixListener::from_std(socket.into()).map_err(&failed)?;
     Ok((listener, file))

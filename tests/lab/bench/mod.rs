@@ -8,6 +8,7 @@
 
 mod course;
 mod fault;
+mod growth;
 mod load;
 mod scale;
 mod system;

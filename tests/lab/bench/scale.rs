@@ -1,5 +1,6 @@
-//! What grows with the number of nodes and of VIPs, and what does not: `make bench-scale`.
+//! What grows with the number of nodes and of VIPs, and what does not: `make bench-scale` writes docs/benchmarks/growth.
 
+use super::growth;
 use super::system::System;
 use crate::lab::Lab;
 use crate::nemesis::packet::{Frame, Tap};
@@ -33,33 +34,33 @@ const FIRST: u32 = u32::from_be_bytes([10, 2, 0, 0]);
 
 /// A node at rest, a second.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Cost {
-    cpu_percent: f64,
-    resident_mb: f64,
-    packets_out: f64,
-    packets_in: f64,
-    kbit_out: f64,
-    wakeups: f64,
+pub struct Cost {
+    pub cpu_percent: f64,
+    pub resident_mb: f64,
+    pub packets_out: f64,
+    pub packets_in: f64,
+    pub kbit_out: f64,
+    pub wakeups: f64,
 }
 
 /// Milliseconds until the first and the last VIP was announced.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Takeover {
-    first: f64,
-    last: f64,
-    announced: usize,
+pub struct Takeover {
+    pub first: f64,
+    pub last: f64,
+    pub announced: usize,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Figures {
-    nodes: usize,
-    vips: usize,
-    owner: Cost,
-    another: Cost,
+pub struct Figures {
+    pub nodes: usize,
+    pub vips: usize,
+    pub owner: Cost,
+    pub another: Cost,
     /// Of the last to join, which does not vote among many.
-    last: Option<Cost>,
-    stopped: Takeover,
-    cut_off: Takeover,
+    pub last: Option<Cost>,
+    pub stopped: Takeover,
+    pub cut_off: Takeover,
 }
 
 #[test]
@@ -71,6 +72,7 @@ fn growth() {
         return measure(part[0], part[1]);
     }
     let wanted = std::env::var("SCALE").unwrap_or_default();
+    let mut all: Vec<Figures> = Vec::new();
     for (nodes, vips) in SIZES {
         let part = format!("{nodes} {vips}");
         if !wanted.is_empty() && wanted != part {
@@ -81,8 +83,11 @@ fn growth() {
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{text}");
         let line = text.lines().find_map(|line| line.strip_prefix(MARK)).unwrap();
-        show(&serde_json::from_str(line).unwrap());
+        let figures: Figures = serde_json::from_str(line).unwrap();
+        show(&figures);
+        all.push(figures);
     }
+    growth::write(&all, all.len() == SIZES.len());
 }
 
 fn show(of: &Figures) {

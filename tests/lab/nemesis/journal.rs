@@ -62,7 +62,7 @@ fn follow(stop: &AtomicBool, files: Vec<PathBuf>) -> Vec<Line> {
 pub fn takes(lines: &[Line]) -> Vec<Take> {
     let take = |line: &Line| {
         let (_, term) = line.text.split_once(": taken, term ")?;
-        Some(Take { at: line.at, host: line.host, term: term.trim().parse().ok()? })
+        Some(Take { at: line.at, host: line.host, term: term.split(':').next()?.trim().parse().ok()? })
     };
     lines.iter().filter_map(take).collect()
 }
