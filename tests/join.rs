@@ -161,7 +161,7 @@ async fn a_node_joins_and_is_a_member_to_all_others() {
     assert_eq!(mode & 0o7777, 0o600);
 
     let endpoint = quinn::Endpoint::client(HERE.parse().unwrap()).unwrap();
-    let config = tls::client_config(&loaded).unwrap();
+    let config = tls::client_config(&Arc::new(loaded)).unwrap();
     let connection = endpoint.connect_with(config, first.address, SERVER_NAME).unwrap().await.unwrap();
     assert_eq!(tls::peer_of(&connection).unwrap().node, first.identity.node);
     let seen_as = connection.accept_uni().await.unwrap().read_to_end(100).await.unwrap();
@@ -345,7 +345,7 @@ async fn only_so_many_joins_are_served_at_once() {
 async fn a_member_in_the_middle_cannot_pass_a_join_on() {
     let first = Node::first().await;
     let (_hostile_dir, hostile) = first.join("evil", &first.token(wanted())).await;
-    let config = tls::server_config(&hostile.unwrap().identity).unwrap();
+    let config = tls::server_config(&Arc::new(hostile.unwrap().identity)).unwrap();
     let middle = quinn::Endpoint::server(config, HERE.parse().unwrap()).unwrap();
     let address = middle.local_addr().unwrap();
     let (issuer, ca_hash) = (first.address, first.identity.trust().ca_hash());

@@ -74,11 +74,23 @@ fn render(vip: &Vip, members: &[Member], colour: bool) -> String {
     let owner = vip.owner.as_deref().map_or("nobody owns it".into(), |owner| format!("{owner} owns it"));
     let mut text = format!("{}: {owner}: {}\n", vip.name, table::printable(&vip.why));
     if let Some(next) = &vip.next {
-        text += &format!("next: {next}\n");
+        text += &format!("next: {next}{}\n", change(vip, next, members));
     }
     let mut rows = vec![HEADER.iter().map(Cell::from).collect()];
     members.iter().filter(|member| counts(member)).for_each(|member| rows.extend(sum(member)));
     text + &table::render(&rows, colour)
+}
+
+/// What would give it to the next one.
+fn change(vip: &Vip, next: &str, members: &[Member]) -> String {
+    let Some(owner) = vip.owner.as_deref() else { return String::new() };
+    let of = |name: &str| members.iter().find(|member| member.name == name);
+    let below = match (of(owner).and_then(|m| m.priority), of(next).and_then(|m| m.priority)) {
+        _ if vip.moved_to.is_some() => String::new(),
+        (Some(mine), Some(theirs)) if mine >= theirs => format!(", or its priority falls below {theirs}"),
+        _ => String::new(),
+    };
+    format!(", when {owner} fails or stands by{below}")
 }
 
 fn sum(member: &Member) -> Vec<Vec<Cell>> {
@@ -157,7 +169,7 @@ mod tests {
             text,
             "\
 web: lb1 owns it: priority 150 > 100
-next: lb2
+next: lb2, when lb1 fails or stands by
 NODE   TERM           VALUE  STATE      REASON
 lb1 *  base priority  150
        nginx          +0     saturated  nginx: 512 worker_connections are not enough
@@ -171,6 +183,19 @@ lb3    base priority  100
        = priority     254               cut to 1 to 254
 "
         );
+    }
+
+    #[test]
+    fn what_would_change_the_owner_is_said() {
+        let mut snapshot = sample::three_nodes();
+        let first_lines = |snapshot: &Snapshot| {
+            let text = render(&snapshot.vips[0], &snapshot.members, false);
+            text.lines().nth(1).unwrap_or_default().to_owned()
+        };
+        let by_priority = "next: lb2, when lb1 fails or stands by, or its priority falls below 100";
+        assert_eq!(first_lines(&snapshot), by_priority);
+        snapshot.vips[0].moved_to = Some("lb1".into());
+        assert_eq!(first_lines(&snapshot), "next: lb2, when lb1 fails or stands by");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 /// A handover takes milliseconds; what has not come by now does not.
 const WAIT: Duration = Duration::from_secs(30);
+const SAY_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Instead of a node: none in particular.
 const AUTO: &str = "auto";
@@ -51,7 +52,7 @@ pub(super) fn standby(args: &Standby, socket: &Path) -> u8 {
         me.is_some_and(|me| me.vips.is_empty())
             && snapshot.vips.iter().all(|vip| !vip.mine && (args.force || vip.owner.is_some()))
     };
-    if args.wait { until(socket, &text, is_empty) } else { said(&text) }
+    if args.wait { until(socket, &text, is_empty, || ()) } else { said(&text) }
 }
 
 pub(super) fn unstandby(socket: &Path) -> u8 {
@@ -74,12 +75,13 @@ pub(super) fn move_vip(args: &Move, socket: &Path) -> u8 {
     };
     let to = (args.node != AUTO).then(|| args.node.clone());
     let for_s = args.lasts.map(|span| u32::try_from(span.as_secs()).unwrap_or(u32::MAX).max(1));
-    match done(socket, &Request::Order(Order::Move { vip: vip.clone(), to: to.clone(), for_s }), PATIENCE) {
+    let request = Request::Order(Order::Move { vip: vip.clone(), to: to.clone(), for_s });
+    let is_there = |snapshot: &Snapshot| snapshot.vips.iter().any(|one| one.name == vip && one.owner == to);
+    match done(socket, &request, PATIENCE) {
         Err(code) => code,
         Ok(text) if to.is_none() => said(&text),
-        Ok(text) => until(socket, &text, |snapshot| {
-            snapshot.vips.iter().any(|one| one.name == vip && one.owner == to)
-        }),
+        // Where packets are lost, the word may be.
+        Ok(text) => until(socket, &text, is_there, || drop(control::ask(socket, &request, PATIENCE))),
     }
 }
 
@@ -98,9 +100,15 @@ pub(super) fn said(text: &str) -> u8 {
     0
 }
 
-fn until(socket: &Path, text: &str, is_so: impl Fn(&Snapshot) -> bool) -> u8 {
+/// `again`: what is said once a second while it is not so.
+fn until(socket: &Path, text: &str, is_so: impl Fn(&Snapshot) -> bool, again: impl Fn()) -> u8 {
     let limit = Instant::now() + WAIT;
+    let mut said_at = Instant::now();
     loop {
+        if said_at.elapsed() >= SAY_AGAIN {
+            said_at = Instant::now();
+            again();
+        }
         match control::snapshot(socket, PATIENCE) {
             Ok(snapshot) if is_so(&snapshot) => return said(text),
             Ok(_) if Instant::now() < limit => std::thread::sleep(LOOK_AGAIN),

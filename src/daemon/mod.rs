@@ -8,6 +8,7 @@ mod core;
 mod heritage;
 mod lateness;
 mod office;
+mod renewal;
 
 use crate::config::{Config, ConfigError, Source, Vrrp};
 use crate::engine::heir::Memory;
@@ -346,7 +347,7 @@ fn engine_config(
     incarnation: Incarnation,
     generation: u64,
 ) -> engine::Config {
-    let since = identity.not_after.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = identity.not_after().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let record = MemberRecord {
         role: identity.role,
         issuer: identity.is_issuer(),

@@ -1,6 +1,7 @@
 //! Everything that may be slow: gossip, probes, the local socket, joins, signals, the disk.
 
 use super::core::ANSWER;
+use super::renewal::{self, Renewal};
 use super::{DaemonError, Entrance, Lanes, Start, ToCore, ToOffice};
 use crate::config::Config;
 use crate::engine::Input;
@@ -52,6 +53,7 @@ struct Office {
     hooks: Hooks,
     events: Arc<Events>,
     web: web::Running,
+    renewal: Renewal,
     view: Option<web::View>,
     /// From the local socket.
     reloads: mpsc::Receiver<Reloaded>,
@@ -124,6 +126,12 @@ impl Office {
         let hooks = Hooks::start(&start.config, &start.options.state_dir);
         directory.dial();
         let events = Arc::new(Events::open(&start.options.state_dir));
+        let renewal = Renewal {
+            identity: start.identity.clone(),
+            dir: start.options.state_dir.clone(),
+            transport: transport.clone(),
+            core: core.clone(),
+        };
         let (reload, reloads) = mpsc::channel(1);
         Ok(Office {
             start,
@@ -138,6 +146,7 @@ impl Office {
             hooks,
             events,
             web: web::Running::default(),
+            renewal,
             view: None,
             reloads,
             reload,
@@ -151,8 +160,10 @@ impl Office {
         mut ended: oneshot::Receiver<()>,
         mut signals: Signals,
     ) -> Result<(), DaemonError> {
+        let mut calendar = tokio::time::interval(renewal::PAUSE);
         loop {
             tokio::select! {
+                _ = calendar.tick() => self.renewal.look(self.directory.issuers().into_iter()),
                 Some(job) = work.recv() => self.perform(job),
                 end = &mut ended => {
                     end.map_err(|_| DaemonError::CoreEnded)?;
@@ -223,6 +234,7 @@ impl Office {
             }
             ToOffice::Work(Work::Changed(changed)) => self.hooks.changed(changed),
             ToOffice::Work(Work::Note(event)) => self.events.note(event.warning, &event.text),
+            ToOffice::Stream { from, bytes, .. } if self.renewal.heard(from, &bytes) => {}
             ToOffice::Stream { from, addr, bytes } => drop(self.gossip_in.try_send((from, addr, bytes))),
             ToOffice::Join(connection) => drop(tokio::spawn(self.joins.clone().serve(connection))),
             ToOffice::Greet => self.gossip.greet(),
@@ -523,6 +535,11 @@ impl Directory {
 
     fn issuer(&self) -> Option<String> {
         self.members().values().find_map(|entry| entry.issuer.clone())
+    }
+
+    fn issuers(&self) -> Vec<NodeId> {
+        let issues = |(node, entry): (&NodeId, &Entry)| entry.issuer.is_some().then_some(*node);
+        self.members().iter().filter_map(issues).collect()
     }
 
     /// What a verified record says of where its author is.

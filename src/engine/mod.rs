@@ -163,6 +163,8 @@ pub enum Input {
     ChangeVoters(VoterRequest),
     /// [`Engine::judge_order`] tells whether it is granted.
     Order(Order),
+    /// This node's certificate is good until then: seconds since 1970.
+    Renewed(i64),
     /// Another host uses this node's key.
     Clone(String),
     /// Hand every VIP over and exit; `leave`: for good.
@@ -461,6 +463,10 @@ impl Engine {
             Input::VotersStored { stamp, result } => self.voters_stored(stamp, result, now),
             Input::ChangeVoters(request) => self.change_voters(&request, now),
             Input::Order(order) => self.order(&order, now),
+            Input::Renewed(until) => {
+                self.config.record.cert_not_after = until;
+                self.info("its certificate was renewed".into(), now);
+            }
             Input::Reconfigure(config) => self.reconfigure(*config, now),
             Input::Clone(from) => self.warn_once(format!("another host at {from} uses this node's key: two nodes must not share a state directory; stop one of them and join it again under its own name"), now),
             Input::Shutdown { leave } => self.shutdown(leave, now),

@@ -6,8 +6,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod announce;
 mod bench;
 mod cases;
+mod certificates;
 mod client;
 mod compare;
 mod crowd;

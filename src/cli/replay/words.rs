@@ -116,6 +116,7 @@ impl Book {
             Input::VotersStored { stamp, result } => {
                 format!("voters {} {}", stamp.version, done("stored", result))
             }
+            Input::Renewed(_) => "certificate renewed".into(),
             Input::Reconfigure(_) => "new configuration".into(),
             Input::Clone(from) => format!("this node's key is used at {from}"),
             Input::Shutdown { leave: true } => "told to leave".into(),

@@ -18,6 +18,7 @@ pub use trust::{CLOCK_TOLERANCE, CertError, MemberCert, Trust};
 
 pub(in crate::io) use ca::RequestedKey;
 
+use arc_swap::ArcSwap;
 use ca::Ca;
 use haclusterd_proto::units::{BadUnit, check_name};
 use haclusterd_proto::{ClusterId, NodeId, Role};
@@ -26,8 +27,10 @@ use rcgen::{KeyPair, PublicKeyData};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::sign::CertifiedKey;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 use store::{StateDir, read_private};
 
@@ -77,11 +80,18 @@ pub struct Identity {
     pub name: String,
     pub role: Role,
     pub cluster: ClusterId,
-    pub not_after: SystemTime,
-    certificate: CertificateDer<'static>,
+    /// Another one after a renewal.
+    leaf: ArcSwap<Leaf>,
     key: KeyPair,
     ca: Option<Ca>,
     trust: Trust,
+}
+
+/// The certificate that this node shows, as long as it is good.
+struct Leaf {
+    not_after: SystemTime,
+    certificate: CertificateDer<'static>,
+    shown: Arc<CertifiedKey>,
 }
 
 /// Begins a cluster: a CA, and this node as its first member and issuer.
@@ -151,24 +161,66 @@ impl Identity {
         trust: Trust,
         ca: Option<Ca>,
     ) -> Result<Identity, CertError> {
-        let member = trust.verify_member(&certificate)?;
-        let own = node_id(&key.subject_public_key_info());
-        if member.node != own {
-            return Err(CertError::OtherKey { named: member.node, key: own });
-        }
-        let MemberCert { node, name, role, not_after, .. } = member;
-        Ok(Identity { node, name, role, cluster: trust.cluster(), not_after, certificate, key, ca, trust })
+        let (member, leaf) = leaf(&key, certificate, &trust)?;
+        let MemberCert { node, name, role, .. } = member;
+        let leaf = ArcSwap::from_pointee(leaf);
+        Ok(Identity { node, name, role, cluster: trust.cluster(), leaf, key, ca, trust })
     }
 
     pub(in crate::io) fn save(&self, state: &StateDir) -> Result<(), IdentityError> {
-        let mut pem = self.key.serialize_pem();
-        for certificate in [&self.certificate, self.trust.ca_der()] {
-            pem.push_str(&certificate_pem(certificate));
-        }
+        let pem = self.pem(&self.leaf.load().certificate);
         state.create(IDENTITY_FILE, pem.as_bytes()).map_err(|error| match error {
             StoreError::Exists(path) => IdentityError::Exists { path },
             other => other.into(),
         })
+    }
+
+    fn pem(&self, certificate: &[u8]) -> String {
+        let mut pem = self.key.serialize_pem();
+        for certificate in [certificate, self.trust.ca_der()] {
+            pem.push_str(&certificate_pem(certificate));
+        }
+        pem
+    }
+
+    /// From then on a new certificate is wanted: at another part of its life for each node, so that not all come at once.
+    #[must_use]
+    pub fn renews_at(&self) -> SystemTime {
+        let share = u32::from(self.node.0[0]) * 30 / 255;
+        self.not_after() - LEAF_LIFE * (50 - share) / 100
+    }
+
+    /// On the issuer: the same certificate for another life. Whoever shows it is the one that it names.
+    pub fn reissue(&self, certificate: &[u8]) -> Result<CertificateDer<'static>, IdentityError> {
+        let ca = self.ca.as_ref().ok_or_else(|| IdentityError::ours("no CA key here"))?;
+        let MemberCert { node, name, role, issuer, spki, .. } =
+            self.trust.verify_member(certificate).map_err(IdentityError::ours)?;
+        let key = rcgen::SubjectPublicKeyInfo::from_der(&spki)?;
+        let names = LeafNames { cluster: self.cluster, node, name: &name, role, issuer };
+        Ok(ca.issue(&key, &names, SystemTime::now())?)
+    }
+
+    /// Shows this certificate from now on, once it is on the disk. Until when it is good.
+    pub fn renew(&self, dir: &Path, certificate: &[u8]) -> Result<SystemTime, IdentityError> {
+        let certificate = CertificateDer::from(certificate).into_owned();
+        let (member, leaf) = leaf(&self.key, certificate, &self.trust).map_err(IdentityError::ours)?;
+        let same = (&member.name, member.role, member.issuer) == (&self.name, self.role, self.is_issuer());
+        if !same || leaf.not_after <= self.not_after() {
+            return Err(IdentityError::ours("the new certificate is another node's, or ends no later"));
+        }
+        let until = leaf.not_after;
+        StateDir::lock(dir)?.replace(IDENTITY_FILE, self.pem(&leaf.certificate).as_bytes())?;
+        self.leaf.store(Arc::new(leaf));
+        Ok(until)
+    }
+
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.leaf.load().not_after
+    }
+
+    fn shown(&self) -> Arc<CertifiedKey> {
+        self.leaf.load().shown.clone()
     }
 
     /// ECDSA P-256 with SHA-256, by the node's own key.
@@ -198,8 +250,8 @@ impl Identity {
     }
 
     #[must_use]
-    pub fn certificate_der(&self) -> &CertificateDer<'static> {
-        &self.certificate
+    pub fn certificate_der(&self) -> CertificateDer<'static> {
+        self.leaf.load().certificate.clone()
     }
 
     #[must_use]
@@ -217,10 +269,23 @@ impl Identity {
         let names = LeafNames { cluster: self.cluster, node: key.node, name, role, issuer: false };
         Ok(ca.issue(&key.key, &names, SystemTime::now())?)
     }
+}
 
-    fn key(&self) -> &KeyPair {
-        &self.key
+/// What the certificate says, and how it is shown, if it is this key's and this cluster's.
+fn leaf(
+    key: &KeyPair,
+    certificate: CertificateDer<'static>,
+    trust: &Trust,
+) -> Result<(MemberCert, Leaf), CertError> {
+    let member = trust.verify_member(&certificate)?;
+    let own = node_id(&key.subject_public_key_info());
+    if member.node != own {
+        return Err(CertError::OtherKey { named: member.node, key: own });
     }
+    let shown = tls::certified_key(key, &certificate, trust)
+        .map_err(|error| CertError::Malformed(error.to_string()))?;
+    let leaf = Leaf { not_after: member.not_after, certificate, shown: Arc::new(shown) };
+    Ok((member, leaf))
 }
 
 impl fmt::Debug for Identity {
@@ -315,9 +380,9 @@ mod tests {
         let (dir, made) = fresh();
         let loaded = Identity::load(dir.path()).unwrap();
         assert_eq!((loaded.node, &loaded.name, loaded.role), (made.node, &made.name, made.role));
-        assert_eq!((loaded.cluster, loaded.not_after), (made.cluster, made.not_after));
+        assert_eq!((loaded.cluster, loaded.not_after()), (made.cluster, made.not_after()));
         assert!(loaded.is_issuer());
-        assert!(loaded.trust().verify_member(loaded.certificate_der()).unwrap().issuer);
+        assert!(loaded.trust().verify_member(&loaded.certificate_der()).unwrap().issuer);
         for file in [IDENTITY_FILE, CA_KEY_FILE] {
             assert_eq!(fs::metadata(dir.path().join(file)).unwrap().permissions().mode() & 0o7777, 0o600);
         }
@@ -328,13 +393,30 @@ mod tests {
         let (_dir, identity) = fresh();
         let trust = identity.trust();
         let signature = identity.sign(b"m");
-        let certificate = identity.certificate_der();
+        let certificate = &identity.certificate_der();
         assert_eq!(trust.verify_signature(certificate, b"m", &signature).unwrap().node, identity.node);
         assert_eq!(trust.verify_signature(certificate, b"n", &signature), Err(CertError::BadSignature));
         let by_ca = identity.ca_sign(b"m").unwrap();
         assert_eq!(trust.verify_ca_signature(b"m", &by_ca), Ok(()));
         assert_eq!(trust.verify_ca_signature(b"m", &signature), Err(CertError::BadSignature));
         assert_eq!(trust.verify_ca_signature(b"m", b""), Err(CertError::BadSignature));
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_the_same_for_another_life() {
+        let (dir, identity) = fresh();
+        let (before, until) = (identity.certificate_der(), identity.not_after());
+        assert!(identity.renews_at() < until && identity.renews_at() + LEAF_LIFE / 2 >= until);
+        // Validity counts in whole seconds.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        let again = identity.reissue(&before).unwrap();
+        assert!(identity.renew(dir.path(), &again).unwrap() > until);
+        assert!(identity.renew(dir.path(), &before).is_err(), "an older one is none");
+        let loaded = Identity::load(dir.path()).unwrap();
+        assert_eq!((loaded.node, loaded.not_after()), (identity.node, identity.not_after()));
+        assert!(loaded.trust().verify_member(&loaded.certificate_der()).unwrap().issuer);
+        let (_, other) = fresh();
+        assert!(identity.reissue(&other.certificate_der()).is_err(), "another cluster's");
     }
 
     #[test]

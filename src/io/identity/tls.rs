@@ -10,12 +10,14 @@ use super::trust::{CertError, MemberCert, Trust};
 use super::{Identity, IdentityError};
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{self, Keys, Session, UnsupportedVersion};
+use rcgen::KeyPair;
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,20 +33,18 @@ pub enum Protocol {
 }
 
 /// For the endpoint of a member. The caller sets the transport parameters.
-pub fn server_config(identity: &Identity) -> Result<quinn::ServerConfig, IdentityError> {
-    let reception =
-        Reception::new(certified_key(identity)?, identity.trust().clone()).map_err(IdentityError::ours)?;
+pub fn server_config(identity: &Arc<Identity>) -> Result<quinn::ServerConfig, IdentityError> {
+    let reception = Reception::new(identity.clone()).map_err(IdentityError::ours)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(reception));
     config.migration(false);
     Ok(config)
 }
 
 /// From member to member.
-pub fn client_config(identity: &Identity) -> Result<quinn::ClientConfig, IdentityError> {
-    let key = SingleCertAndKey::from(certified_key(identity)?);
+pub fn client_config(identity: &Arc<Identity>) -> Result<quinn::ClientConfig, IdentityError> {
     let config = client_builder(Arc::new(Members(identity.trust().clone())))
         .map_err(IdentityError::ours)?
-        .with_client_cert_resolver(Arc::new(key));
+        .with_client_cert_resolver(Arc::new(Own(identity.clone())));
     quic_client(config, CLUSTER_PROTOCOL)
 }
 
@@ -95,10 +95,29 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// The CA goes along, because a joining node knows only its hash.
-fn certified_key(identity: &Identity) -> Result<CertifiedKey, IdentityError> {
-    let chain = vec![identity.certificate_der().clone(), identity.trust().ca_der().clone()];
-    let key = PrivateKeyDer::try_from(identity.key().serialize_der()).map_err(IdentityError::ours)?;
-    CertifiedKey::from_der(chain, key, &provider()).map_err(IdentityError::ours)
+pub(super) fn certified_key(
+    key: &KeyPair,
+    certificate: &CertificateDer<'static>,
+    trust: &Trust,
+) -> Result<CertifiedKey, rustls::Error> {
+    let chain = vec![certificate.clone(), trust.ca_der().clone()];
+    let key =
+        PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| rustls::Error::General(error.into()))?;
+    CertifiedKey::from_der(chain, key, &provider())
+}
+
+/// The client's side shows what is good when it is asked: a certificate may have been renewed.
+#[derive(Debug)]
+struct Own(Arc<Identity>);
+
+impl ResolvesClientCert for Own {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.shown())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 fn client_builder(
@@ -122,23 +141,21 @@ fn quic_client(
 
 /// Makes the TLS configuration of each incoming connection.
 struct Reception {
-    key: Arc<CertifiedKey>,
-    trust: Trust,
+    identity: Arc<Identity>,
     /// For what is the same for every connection.
     common: Arc<QuicServerConfig>,
 }
 
 impl Reception {
-    fn new(key: CertifiedKey, trust: Trust) -> Result<Reception, rustls::Error> {
-        let key = Arc::new(key);
-        let common = Arc::new(session_config(&key, &trust)?);
-        Ok(Reception { key, trust, common })
+    fn new(identity: Arc<Identity>) -> Result<Reception, rustls::Error> {
+        let common = Arc::new(session_config(&identity)?);
+        Ok(Reception { identity, common })
     }
 }
 
-fn session_config(key: &Arc<CertifiedKey>, trust: &Trust) -> Result<QuicServerConfig, rustls::Error> {
-    let door =
-        Arc::new(Door { key: key.clone(), members: Members(trust.clone()), joining: AtomicBool::new(false) });
+fn session_config(identity: &Identity) -> Result<QuicServerConfig, rustls::Error> {
+    let members = Members(identity.trust().clone());
+    let door = Arc::new(Door { key: identity.shown(), members, joining: AtomicBool::new(false) });
     let builder = rustls::ServerConfig::builder_with_provider(provider());
     let builder = builder.with_protocol_versions(&[&rustls::version::TLS13])?;
     let mut config = builder.with_client_cert_verifier(door.clone()).with_cert_resolver(door);
@@ -163,7 +180,7 @@ impl crypto::ServerConfig for Reception {
         version: u32,
         params: &quinn_proto::transport_parameters::TransportParameters,
     ) -> Box<dyn Session> {
-        let config = session_config(&self.key, &self.trust).expect("the same was built at start");
+        let config = session_config(&self.identity).expect("the same was built at start");
         Arc::new(config).start_session(version, params)
     }
 }

@@ -26,7 +26,7 @@ pub enum CertError {
     #[error("the certificate is of another cluster")]
     OtherCluster,
     #[error(
-        "the certificate has expired {} ago: if so, its node must join again; if not, set this host's clock",
+        "the certificate has expired {} ago: if so, its node was off or without the issuer for long, and must join again; if not, set this host's clock",
         humantime::format_duration(*.0)
     )]
     Expired(Duration),

@@ -2,7 +2,7 @@
 //! after there can be one. `make lab-nemesis`; how to read it stands in tests/README.md.
 
 mod checker;
-mod clocks;
+pub mod clocks;
 mod faults;
 mod journal;
 pub mod packet;
