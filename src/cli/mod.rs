@@ -121,7 +121,9 @@ enum Verb {
     Doctor(doctor::Args),
     Replay(replay::Args),
     Import(import::Args),
+    #[command(hide = true)]
     Completions(paper::Completions),
+    #[command(hide = true)]
     Man(paper::Man),
 }
 

@@ -2,6 +2,7 @@
 //! (leases, two-node guard) and the seat that acts on them.
 
 use super::claims::Need;
+use super::orders::STANDS_BY;
 use super::peers::Peer;
 use super::rank::{self, Standing};
 use super::seat::Facts;
@@ -36,7 +37,7 @@ impl Engine {
             return Some("this node is leaving".into());
         }
         if self.standby {
-            return Some("this node stands by (`haclusterd unstandby` ends that)".into());
+            return Some(STANDS_BY.into());
         }
         if let Some(reason) = self.out_of_service(vip, now) {
             return Some(reason);

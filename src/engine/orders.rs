@@ -7,6 +7,8 @@ use super::*;
 use haclusterd_proto::cluster::Move;
 use haclusterd_proto::control::{Forecast, Order, VipForecast};
 
+pub(super) const STANDS_BY: &str = "this node stands by (`haclusterd unstandby` ends that)";
+
 /// An operator wants the VIP here.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Pin {
@@ -92,6 +94,8 @@ impl Engine {
     /// Also those that others were told of.
     pub(super) fn move_vip(&mut self, order: &Move, now: Instant) {
         let here = order.to == Some(self.me());
+        // Who says it until it is so says it more than once.
+        let new = self.vip(order.vip).is_some_and(|vip| self.moved_to(vip, now) != order.to);
         let until = order.for_s.map(|seconds| now + Duration::from_secs(seconds.into()));
         let name = order.to.map(|node| self.name_of(node));
         let Some(vip) = self.vips.iter_mut().find(|vip| vip.id() == order.vip) else { return };
@@ -102,7 +106,9 @@ impl Engine {
             Some(name) => format!("{vip}: an operator moves it to {name}"),
             None => format!("{vip}: an operator lets it go by priorities again"),
         };
-        self.info(text, now);
+        if new {
+            self.info(text, now);
+        }
     }
 
     /// Does an operator want the VIP here?

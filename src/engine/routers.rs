@@ -3,6 +3,7 @@
 
 use super::health::Track;
 use super::heed::{Heard, Refused};
+use super::orders::STANDS_BY;
 use super::vrrp::{ADDRESS_OWNER, Advert, LEAVING, Router, Send, Settings, State};
 use super::*;
 use std::collections::BTreeMap;
@@ -235,6 +236,9 @@ impl Engine {
     }
 
     pub(super) fn why_fault(&self, at: usize, now: Instant) -> String {
+        if self.standby {
+            return STANDS_BY.into();
+        }
         let own = self.routers[at].fault(now);
         let other = || {
             let sick = self.group_of(at).find(|other| other.fault(now).is_some())?;

@@ -3,6 +3,7 @@
 //! It is told after the fact, as in keepalived: an owner has its addresses, and who is owner no more has lost them.
 
 use super::hooks::{Changed, Kind, Part};
+use super::orders::STANDS_BY;
 use super::vrrp::State;
 use super::*;
 use std::collections::BTreeMap;
@@ -90,7 +91,7 @@ impl Engine {
 
     fn vip_fault(&self, vip: &VipState, now: Instant) -> Option<String> {
         if self.standby {
-            return Some("this node stands by".into());
+            return Some(STANDS_BY.into());
         }
         let sick = || self.fitness(now).is_none().then(|| self.health.reason());
         self.out_of_service(vip, now).or_else(|| vip.broken(now)).or_else(sick)
